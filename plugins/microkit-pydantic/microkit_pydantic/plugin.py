@@ -1,0 +1,1 @@
+"""The hooks of microkit-pydantic: a validator for models, TypedDicts and containers."""

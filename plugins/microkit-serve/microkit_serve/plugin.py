@@ -1,0 +1,1 @@
+"""The hooks of microkit-serve: HTTP servers as transports."""

@@ -1,0 +1,1 @@
+"""Test kit for microkit applications and plugins."""

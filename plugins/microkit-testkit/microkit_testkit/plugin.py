@@ -1,0 +1,1 @@
+"""The hooks of microkit-testkit: drivers of the test client."""

@@ -1,0 +1,1 @@
+"""What pytest loads: fixtures and markers for tests of microkit applications and plugins."""

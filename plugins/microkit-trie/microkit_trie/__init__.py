@@ -1,0 +1,1 @@
+"""Trie router for microkit."""

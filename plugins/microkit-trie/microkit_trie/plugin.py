@@ -1,0 +1,1 @@
+"""The hooks of microkit-trie: one router, named ``trie``."""
