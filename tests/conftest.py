@@ -1,0 +1,19 @@
+"""What all tests of the workspace share: coroutine tests run by themselves, on every backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """The backend and its options; a test that holds on one of them only overrides this fixture and says why."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the workspace."""
+    return Path(__file__).resolve().parent.parent
