@@ -1,0 +1,261 @@
+"""Settings: one frozen dataclass per plugin, filled from code, environment and configuration file.
+
+Code beats `MICROKIT_<PLUGIN>__<KEY>`, which beats `[tool.microkit.<plugin>]`, which beats the defaults. The kernel's own
+settings have the name `app`. Values of fields that look like secrets never appear in a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from microkit.conversion import convert_text, convert_value, type_name
+from microkit.errors import SettingsError
+from microkit.hookrules import nearest, slug
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SECRET = ("secret", "password", "token", "key")
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsSpec:
+    """The settings of one plugin.
+
+    Attributes:
+        plugin: name of the plugin.
+        type: frozen dataclass; the names of its fields are the keys, in lower case.
+    """
+
+    plugin: str
+    type: type[Any]
+
+    def __post_init__(self) -> None:
+        if not is_dataclass(self.type) or not self.type.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
+            raise SettingsError(
+                f"The settings of plugin {self.plugin!r} are no frozen dataclass. Put `@dataclass(frozen=True)` above "
+                f"{getattr(self.type, '__name__', self.type)!r}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSettings:
+    """Settings of the kernel: `MICROKIT_APP__<KEY>` and `[tool.microkit.app]`.
+
+    Attributes:
+        debug: development mode; never on in production.
+        log_level: level of the `microkit` logger.
+        trailing_slash: what `/a/` means where only `/a` is bound, and the reverse: another path, a redirect, the same.
+        max_body_size: bytes of one request body; None for no limit.
+        body_timeout: seconds in total to read one request.
+        max_headers: header fields of one request.
+        max_header_size: bytes of all header fields of one request together.
+        max_query_fields: fields of one query string.
+        max_websocket_message: bytes of one WebSocket message.
+        shutdown_timeout: seconds to drain what runs before it is cancelled.
+        teardown_timeout: seconds of grace for the teardown of a cancelled call.
+        inspect_path: path of the endpoint page; None for no page.
+        allowed_origins: origins that may open a WebSocket from a browser; None for the default of the kernel.
+    """
+
+    debug: bool = False
+    log_level: str = "INFO"
+    trailing_slash: Literal["strict", "redirect", "ignore"] = "strict"
+    max_body_size: int | None = 16 * _MIB
+    body_timeout: float = 30.0
+    max_headers: int = 200
+    max_header_size: int = 65536
+    max_query_fields: int = 1000
+    max_websocket_message: int = _MIB
+    shutdown_timeout: float = 30.0
+    teardown_timeout: float = 10.0
+    inspect_path: str | None = None
+    allowed_origins: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith("max_") and value is not None and value < 1:
+                raise ValueError(f"{field.name} must be at least 1")
+            # The comparison is false for NaN too.
+            if field.name.endswith("_timeout") and not value >= 0:
+                raise ValueError(f"{field.name} must be 0 or more seconds")
+
+
+def find_project_table(start: Path) -> Mapping[str, Any]:
+    """Read the configuration file of a project.
+
+    The nearest directory, from `start` upwards, with a `microkit.toml` or a `pyproject.toml` with a `[tool.microkit]`
+    decides; `microkit.toml` comes first and has the same keys without the prefix `tool.microkit`.
+
+    Args:
+        start: directory from which to search upwards.
+
+    Returns:
+        The table, empty if there is none.
+
+    Raises:
+        SettingsError: a file cannot be read or is no TOML.
+    """
+    for directory in (start, *start.absolute().parents):
+        own, project = directory / "microkit.toml", directory / "pyproject.toml"
+        if own.is_file():
+            return _read_toml(own)
+        if project.is_file():
+            table = _read_toml(project).get("tool", {}).get("microkit")
+            if table is not None:
+                return table
+    return {}
+
+
+def load_settings(
+    specs: Iterable[SettingsSpec],
+    code: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    table: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """Build the settings of all active plugins.
+
+    Args:
+        specs: the settings of each active plugin.
+        code: by plugin, what the application sets: a mapping, or a finished instance that nothing else overrides.
+        environ: environment variables. A variable with the prefix of an active plugin must be one of its keys.
+        table: the table `[tool.microkit]`. Tables of plugins that are not active are left alone.
+
+    Returns:
+        An immutable mapping from the plugin's name to its instance.
+
+    Raises:
+        SettingsError: a key is unknown, a value has the wrong type or is missing; the message names key and source.
+    """
+    environ, table, code = environ or {}, table or {}, code or {}
+    by_plugin: dict[str, SettingsSpec] = {}
+    for spec in specs:
+        if slug(spec.plugin) in map(slug, by_plugin):
+            raise SettingsError(f"Two plugins declare settings named {spec.plugin!r}. Rename or uninstall one of them.")
+        by_plugin[spec.plugin] = spec
+    for name in code:
+        if name not in by_plugin:
+            raise SettingsError(
+                f"Settings are given for {name!r}, but no active plugin has settings of that name."
+                f"{nearest(name, by_plugin)} Install or enable the plugin, or remove the settings."
+            )
+    for name, value in table.items():
+        if not isinstance(value, Mapping) and name not in ("plugins", "disable", "required"):
+            known = ("plugins", "disable", "required")
+            raise SettingsError(
+                f"[tool.microkit] has no key {name!r}.{nearest(name, known)} It takes {', '.join(known)}, and one table "
+                "per plugin; the kernel's own settings are in [tool.microkit.app]."
+            )
+    return MappingProxyType(
+        {name: _build(spec, code.get(name, {}), environ, _table_of(table, name)) for name, spec in by_plugin.items()}
+    )
+
+
+def _build(spec: SettingsSpec, code: Any, environ: Mapping[str, str], table: Mapping[str, Any]) -> Any:
+    try:
+        hints = get_type_hints(spec.type)
+    except NameError as exc:
+        raise SettingsError(
+            f"The settings {spec.type.__qualname__} of plugin {spec.plugin!r} have an annotation that cannot be resolved: "
+            f"{exc}. Import its types at run time, outside of `if TYPE_CHECKING`."
+        ) from exc
+    keys = {field.name: hints[field.name] for field in fields(spec.type) if field.init}
+    prefix = f"MICROKIT_{slug(spec.plugin).upper()}__"
+    # By key: the source for messages, the raw value, and whether it is text to be parsed. Later sources win.
+    given: dict[str, tuple[str, Any, bool]] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        given[_known(name, key, keys, f"[tool.microkit.{spec.plugin}]")] = (
+            f"[tool.microkit.{spec.plugin}] {key}",
+            value,
+            False,
+        )
+    for variable, value in sorted(environ.items()):
+        if variable.startswith(prefix):
+            name = variable.removeprefix(prefix).lower()
+            given[_known(name, variable, keys, "the environment", prefix)] = (
+                f"environment variable {variable}",
+                value,
+                True,
+            )
+    finished = isinstance(code, spec.type)
+    if not finished:
+        if not isinstance(code, Mapping):
+            raise SettingsError(
+                f"The settings of {spec.plugin!r} given in code are neither a mapping nor an instance of "
+                f"{spec.type.__qualname__}, but {type(code).__name__}."
+            )
+        for key, value in code.items():
+            given[_known(key, key, keys, f"the settings of {spec.plugin!r} in code")] = (
+                f"{key!r} in code",
+                value,
+                False,
+            )
+    values = {key: _converted(key, keys[key], *entry) for key, entry in given.items()}
+    if finished:
+        return code
+    for field in fields(spec.type):
+        required = field.init and field.default is MISSING and field.default_factory is MISSING
+        if required and field.name not in values:
+            raise SettingsError(
+                f"Plugin {spec.plugin!r} needs the setting {field.name!r} ({type_name(keys[field.name])}). Set "
+                f"{prefix}{field.name.upper()}, or {field.name} in [tool.microkit.{spec.plugin}]."
+            )
+    try:
+        return spec.type(**values)
+    except Exception as exc:
+        # The text is the plugin's own and may quote what it was given.
+        hidden = any(_is_secret(key, value) and str(value) in str(exc) for key, value in values.items())
+        reason = type(exc).__name__ if hidden else f"{type(exc).__name__}: {exc}"
+        sources = ", ".join(source for source, _, _ in given.values()) or "defaults"
+        raise SettingsError(
+            f"The settings of plugin {spec.plugin!r} are refused: {reason}. They come from {sources}."
+        ) from (None if hidden else exc)
+
+
+def _known(name: str, written: str, keys: Mapping[str, Any], source: str, prefix: str = "") -> str:
+    if name in keys:
+        return name
+    known = {f"{prefix}{key.upper()}" if prefix else key: key for key in keys}
+    raise SettingsError(
+        f"Unknown setting {written!r} in {source}.{nearest(written, known)} Known: {', '.join(sorted(known)) or 'none'}."
+    )
+
+
+def _converted(key: str, annotation: Any, source: str, value: Any, is_text: bool) -> Any:
+    try:
+        return convert_text(value, annotation) if is_text else convert_value(value, annotation)
+    except (ValueError, TypeError):
+        shown = f"{type(value).__name__} (hidden)" if _is_secret(key, value) else repr(value)
+        # Without the cause, whose own text quotes the value.
+        raise SettingsError(
+            f"Setting {key!r} from {source} is {shown}, but must be {type_name(annotation)}. Correct it or remove it."
+        ) from None
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    # A URL may carry a password, whatever its field is called.
+    return any(word in key.lower() for word in _SECRET) or "@" in str(value)
+
+
+def _table_of(table: Mapping[str, Any], plugin: str) -> Mapping[str, Any]:
+    """The plugin's own table; TOML keys may be written with dashes or underscores."""
+    for name, value in table.items():
+        if slug(name) == slug(plugin) and isinstance(value, Mapping):
+            return value
+    return {}
+
+
+def _read_toml(path: Path) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}. Correct the file or remove it.") from exc
