@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")],
+)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    """The backend and its options; a test that holds on one of them only overrides this fixture and says why."""
+    """The backend and its options; a test that holds on one of them only overrides this fixture and says why.
+
+    Of module scope, so that asynchronous fixtures of a module and tests by hypothesis can stand on it.
+    """
     return request.param
 
 
