@@ -94,6 +94,21 @@ def test_tests_are_no_packages(repository: Path, tracked: list[Path]) -> None:
     assert inits == []
 
 
+@pytest.mark.guarantee("G12")
+def test_wide_async_fixtures_take_the_backend(tracked: list[Path], repository: Path) -> None:
+    """Without the argument pytest keeps the fixture over the change of the backend, and trio's tests run on asyncio."""
+    found = {
+        f"{path.relative_to(repository)}:{node.lineno}: {node.name}"
+        for path in tracked
+        if path.suffix == ".py" and (path.name == "conftest.py" or path.name.startswith("test_"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.AsyncFunctionDef)
+        and any("fixture(" in (text := ast.unparse(mark)) and "scope=" in text for mark in node.decorator_list)
+        and "anyio_backend" not in {argument.arg for argument in node.args.args}
+    }
+    assert found == set()
+
+
 def test_no_file_names_a_registry_or_a_folder_of_one_machine(tracked: list[Path], repository: Path) -> None:
     found = [
         f"{path.relative_to(repository)}:{number}: {line.strip()[:100]}"
