@@ -25,8 +25,8 @@ _COLLECTIONS: dict[Any, Callable[[Any], Any]] = {
 def convert_text(text: str, annotation: Any) -> Any:
     """Parse the text of an environment variable.
 
-    Collections are separated by commas, booleans are 1/0, true/false, yes/no or on/off, durations are seconds, enums are
-    written by value or name, and empty text is None where None is allowed.
+    Collections are separated by commas, booleans are 1/0, true/false, yes/no or on/off, durations are seconds, enums
+    are written by value or name, and empty text is None where None is allowed.
 
     Args:
         text: the text.

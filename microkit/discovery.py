@@ -1,8 +1,8 @@
 """Entry points of one group, found without a scan of all metadata.
 
-`importlib.metadata` parses every distribution on the path and is slow to import; a plugin system that asks for one group
-at start-up needs the directory listing of each path entry and a handful of small files. The result is the same: of two
-distributions with one name the first on the path counts, as it does for imports.
+`importlib.metadata` parses every distribution on the path and is slow to import; a plugin system that asks for one
+group at start-up needs the directory listing of each path entry and a handful of small files. The result is the same:
+of two distributions with one name the first on the path counts, as it does for imports.
 
 Format: https://packaging.python.org/en/latest/specifications/entry-points/
 """

@@ -1,13 +1,14 @@
 """The rules for implementations of hooks, checked when a plugin is registered.
 
-pluggy accepts a coroutine that nobody awaits, an argument with a default that is never passed and a misspelt hook that is
-never called. All of them are refused here, with the remedy.
+pluggy accepts a coroutine that nobody awaits, an argument with a default that is never passed and a misspelt hook that
+is never called. All of them are refused here, with the remedy.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -64,7 +65,7 @@ class HookRegistry(pluggy.PluginManager):
         # pluggy calls the last registered first; among `trylast` implementations it is the other way round.
         return {**options, "trylast": True}
 
-    def describe_specs(self, namespace: object, plugin: str) -> list[HookInfo]:
+    def describe_specs(self, namespace: ModuleType | type, plugin: str) -> list[HookInfo]:
         """Describe the hooks that a plugin wants to add.
 
         Args:
@@ -86,8 +87,8 @@ class HookRegistry(pluggy.PluginManager):
             function = getattr(namespace, name)
             if not name.startswith(prefix) or name in self.known:
                 raise PluginError(
-                    f"Plugin {plugin!r} adds the hook {name!r} ({place(function)}), but its own hooks are named {prefix}*, "
-                    "each once. Rename the hook."
+                    f"Plugin {plugin!r} adds the hook {name!r} ({place(function)}), but its own hooks are named "
+                    f"{prefix}*, each once. Rename the hook."
                 )
             found.append(describe(function, "call", bool(options.get("firstresult"))))
         if not found:
@@ -116,8 +117,8 @@ class HookRegistry(pluggy.PluginManager):
                 yield options.get("specname") or attribute, getattr(plugin, attribute), options
             elif attribute in HOOKS and self.parse_hookspec_opts(plugin, attribute) is None:
                 raise PluginError(
-                    f"Plugin {name!r} has a function {attribute} ({place(getattr(plugin, attribute))}) that is not marked "
-                    "as an implementation, so it would never be called. Put `@hookimpl` of microkit.hookspecs above it."
+                    f"Plugin {name!r} has a function {attribute} ({place(getattr(plugin, attribute))}) that is not "
+                    "marked as an implementation, so it would never be called. Put `@hookimpl` above it."
                 )
 
     def check(self, plugin: object, name: str, added: Sequence[HookInfo]) -> tuple[str, ...]:
@@ -190,6 +191,6 @@ def _check_signature(subject: str, hook: HookInfo, function: Callable[..., Any])
                 continue
         hint = nearest(parameter.name, hook.arguments)
         raise PluginError(
-            f"{subject} with the argument {str(parameter)!r}, but the hook is {expected}: take any of these, by name and "
-            f"without defaults.{hint}"
+            f"{subject} with the argument {str(parameter)!r}, but the hook is {expected}: take any of these, by name "
+            f"and without defaults.{hint}"
         )

@@ -8,8 +8,8 @@ A plugin is a module or an object whose functions carry `hookimpl` and the name 
     def microkit_routers():
         return RouterSpec(...)
 
-An implementation takes any subset of the documented arguments, by name. All hooks are synchronous and run at start-up or
-in tooling, never per call; asynchronous work is done by the objects that they return.
+An implementation takes any subset of the documented arguments, by name. All hooks are synchronous and run at start-up
+or in tooling, never per call; asynchronous work is done by the objects that they return.
 
 Two kinds exist. A **contribution** returns one value, an iterable of values or None; the kernel calls its
 implementations one by one in load order, its own first, and records which plugin gave what. A **call** is an ordinary
@@ -152,8 +152,8 @@ def microkit_addhooks(pluginmanager: PluginManager) -> None:
     Called once per plugin, while it is registered and before its other hooks are checked.
 
     Args:
-        pluginmanager: its `add_hookspecs(module_or_class)` takes functions marked with `hookspec` whose names start with
-            `microkit_<plugin>_`; later `pluginmanager.hook.microkit_<plugin>_<name>(...)` calls them.
+        pluginmanager: its `add_hookspecs(module_or_class)` takes functions marked with `hookspec` whose names start
+            with `microkit_<plugin>_`; later `pluginmanager.hook.microkit_<plugin>_<name>(...)` calls them.
 
     A plugin that implements such a hook names its owner in `requires`, or in `after` and marks the implementation
     `optionalhook=True` if the owner may be absent.
@@ -287,8 +287,8 @@ def microkit_transports() -> Contributed[TransportSpec]:
     Called once per build.
 
     Returns:
-        Transports by name or URL scheme (`amqp`), with the kinds of call that they carry and the anyio backends on which
-        they work; use under another backend is refused with a clear error.
+        Transports by name or URL scheme (`amqp`), with the kinds of call that they carry and the anyio backends on
+        which they work; use under another backend is refused with a clear error.
     """
 
 
@@ -402,7 +402,7 @@ def microkit_commands(cli: Any) -> None:
 
 
 @_call
-def microkit_inspect(info: AppInfo) -> Iterable[Section]:
+def microkit_inspect(info: AppInfo) -> Iterable[Section] | None:
     """Add sections to what `microkit explain` and the endpoint page show.
 
     Called for each introspection of a built application.
@@ -411,7 +411,7 @@ def microkit_inspect(info: AppInfo) -> Iterable[Section]:
         info: bindings, plans, plugins and services of the application, as immutable data.
 
     Returns:
-        Sections of plain data; an empty list if there is nothing to add. No secrets: the endpoint page shows them.
+        Sections of plain data; None if there is nothing to add. No secrets: the endpoint page shows them.
     """
 
 
@@ -430,13 +430,13 @@ def hook_table() -> str:
     """The hooks as a Markdown table, for the README.
 
     Returns:
-        A table with one row per hook, without a final newline.
+        A table with one row per hook, without a final newline; `C` is a contribution, `W` a call.
     """
     rows = ["| hook | returns | kind | when |", "|---|---|---|---|"]
     for hook in HOOKS.values():
         # A bar would end the cell, even inside of code.
         returns = hook.returns.replace("|", "\\|")
-        kind = f"{hook.kind}, first result" if hook.firstresult else hook.kind
+        kind = "C" if hook.kind == "contribution" else "W, first result" if hook.firstresult else "W"
         when = hook.when.removeprefix("Called ").removesuffix(".")
         rows.append(f"| `{hook.name}({', '.join(hook.arguments)})` | `{returns}` | {kind} | {when} |")
     return "\n".join(rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from microkit.errors import MicrokitError, PluginError
 from microkit.hookrules import HookRegistry, nearest, place, slug
@@ -20,6 +20,9 @@ from microkit.plugininfo import PluginInfo, PluginRecord, incompatibility
 from microkit.selection import Selection
 
 __all__ = ["PluginInfo", "PluginManager", "PluginRecord", "Selection", "import_object"]
+
+
+_AddedSpecs: TypeAlias = tuple[ModuleType | type, list[HookInfo]]
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ class PluginManager:
         self._registry = HookRegistry()
         self._records: list[PluginRecord] = []
         # While a plugin is registered: its name and the hooks that it adds.
-        self._registering: tuple[str, list[tuple[object, list[HookInfo]]]] | None = None
+        self._registering: tuple[str, list[_AddedSpecs]] | None = None
 
     @property
     def records(self) -> tuple[PluginRecord, ...]:
@@ -68,8 +71,8 @@ class PluginManager:
             origin: where it comes from; "kernel" for the kernel's own.
 
         Raises:
-            PluginError: the plugin breaks a rule of hooks, misses one that it requires, or its name is taken. A tolerant
-                manager records this instead.
+            PluginError: the plugin breaks a rule of hooks, misses one that it requires, or its name is taken. A
+                tolerant manager records this instead.
         """
         candidate = _Candidate(PluginRecord(name, "active", origin), plugin)
         self._prepare(candidate)
@@ -162,7 +165,7 @@ class PluginManager:
         except Exception as exc:
             raise PluginError(self._blame(hook, exc)) from exc
 
-    def add_hookspecs(self, namespace: object) -> None:
+    def add_hookspecs(self, namespace: ModuleType | type) -> None:
         """Add hooks of a plugin's own; only inside of its `microkit_addhooks`.
 
         Args:
@@ -272,7 +275,7 @@ class PluginManager:
                 state = "not installed or not selected" if other is None else other.state
                 self._fail(record, f"it requires the plugin {name!r}, which is {state}")
                 return
-        added: list[tuple[object, list[HookInfo]]] = []
+        added: list[_AddedSpecs] = []
         self._registering = (record.name, added)
         try:
             for hook, function, _ in self._registry.implementations(plugin, record.name):
@@ -313,9 +316,9 @@ class PluginManager:
         listed = "; ".join(f"{_title(record)} is {record.state}: {record.error}" for record in problems)
         names = " ".join(f"-p no:{record.name}" for record in problems if record.state != "blocked")
         raise PluginError(
-            f"{len(problems)} plugin{'s' if len(problems) > 1 else ''} cannot be used. {listed}. Repair or uninstall what "
-            f"is broken, block it (`{names or '-p no:NAME'}`, or `disable` in [tool.microkit]), or name the plugins to load "
-            "in MICROKIT_PLUGINS."
+            f"{len(problems)} plugin{'s' if len(problems) > 1 else ''} cannot be used. {listed}. Repair or uninstall "
+            f"what is broken, block it (`{names or '-p no:NAME'}`, or `disable` in [tool.microkit]), or name the "
+            "plugins to load in MICROKIT_PLUGINS."
         ) from next((record.cause for record in problems if record.cause), None)
 
     # -- calling -------------------------------------------------------------------------------------------------------
@@ -405,8 +408,8 @@ def _title(record: PluginRecord) -> str:
 
 def _failure(plugin: str, hook: str, function: Any, exc: BaseException) -> str:
     return (
-        f"Plugin {plugin!r} failed in its hook {hook} ({place(function)}): {type(exc).__name__}: {exc}. Repair or uninstall "
-        f"the plugin, or block it with `-p no:{plugin}`."
+        f"Plugin {plugin!r} failed in its hook {hook} ({place(function)}): {type(exc).__name__}: {exc}. Repair or "
+        f"uninstall the plugin, or block it with `-p no:{plugin}`."
     )
 
 

@@ -51,8 +51,8 @@ class Selection:
             table: the table `[tool.microkit]`; its `plugins`, `disable` and `required` are used.
             flags: values of `-p` in their order: `no:name` blocks a plugin; `name` unblocks and requires it.
             explicit: plugins given by the application.
-            discover: whether the application wants discovery. Without it `plugins` and `MICROKIT_PLUGINS` have no effect:
-                exactly the application's own plugins are loaded, less the blocked ones.
+            discover: whether the application wants discovery. Without it `plugins` and `MICROKIT_PLUGINS` have no
+                effect: exactly the application's own plugins are loaded, less the blocked ones.
 
         Returns:
             The merged selection.

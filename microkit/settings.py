@@ -1,7 +1,7 @@
 """Settings: one frozen dataclass per plugin, filled from code, environment and configuration file.
 
-Code beats `MICROKIT_<PLUGIN>__<KEY>`, which beats `[tool.microkit.<plugin>]`, which beats the defaults. The kernel's own
-settings have the name `app`. Values of fields that look like secrets never appear in a message.
+Code beats `MICROKIT_<PLUGIN>__<KEY>`, which beats `[tool.microkit.<plugin>]`, which beats the defaults. The kernel's
+own settings have the name `app`. Values of fields that look like secrets never appear in a message.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECRET = ("secret", "password", "token", "key")
+_LOADER_KEYS = ("plugins", "disable", "required")
 _MIB = 1024 * 1024
 
 
@@ -35,7 +36,7 @@ class SettingsSpec:
     type: type[Any]
 
     def __post_init__(self) -> None:
-        if not is_dataclass(self.type) or not self.type.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
+        if not is_dataclass(self.type) or not self.type.__dataclass_params__.frozen:
             raise SettingsError(
                 f"The settings of plugin {self.plugin!r} are no frozen dataclass. Put `@dataclass(frozen=True)` above "
                 f"{getattr(self.type, '__name__', self.type)!r}."
@@ -78,7 +79,7 @@ class KernelSettings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
+            value: Any = getattr(self, field.name)
             if field.name.startswith("max_") and value is not None and value < 1:
                 raise ValueError(f"{field.name} must be at least 1")
             # The comparison is false for NaN too.
@@ -145,11 +146,10 @@ def load_settings(
                 f"{nearest(name, by_plugin)} Install or enable the plugin, or remove the settings."
             )
     for name, value in table.items():
-        if not isinstance(value, Mapping) and name not in ("plugins", "disable", "required"):
-            known = ("plugins", "disable", "required")
+        if not isinstance(value, Mapping) and name not in _LOADER_KEYS:
             raise SettingsError(
-                f"[tool.microkit] has no key {name!r}.{nearest(name, known)} It takes {', '.join(known)}, and one table "
-                "per plugin; the kernel's own settings are in [tool.microkit.app]."
+                f"[tool.microkit] has no key {name!r}.{nearest(name, _LOADER_KEYS)} It takes {', '.join(_LOADER_KEYS)}, "
+                "and one table per plugin; the kernel's own settings are in [tool.microkit.app]."
             )
     return MappingProxyType(
         {name: _build(spec, code.get(name, {}), environ, _table_of(table, name)) for name, spec in by_plugin.items()}
@@ -161,28 +161,21 @@ def _build(spec: SettingsSpec, code: Any, environ: Mapping[str, str], table: Map
         hints = get_type_hints(spec.type)
     except NameError as exc:
         raise SettingsError(
-            f"The settings {spec.type.__qualname__} of plugin {spec.plugin!r} have an annotation that cannot be resolved: "
-            f"{exc}. Import its types at run time, outside of `if TYPE_CHECKING`."
+            f"The settings {spec.type.__qualname__} of plugin {spec.plugin!r} have an annotation that cannot be "
+            f"resolved: {exc}. Import its types at run time, outside of `if TYPE_CHECKING`."
         ) from exc
     keys = {field.name: hints[field.name] for field in fields(spec.type) if field.init}
     prefix = f"MICROKIT_{slug(spec.plugin).upper()}__"
     # By key: the source for messages, the raw value, and whether it is text to be parsed. Later sources win.
     given: dict[str, tuple[str, Any, bool]] = {}
+    section = f"[tool.microkit.{spec.plugin}]"
     for key, value in table.items():
-        name = key.replace("-", "_")
-        given[_known(name, key, keys, f"[tool.microkit.{spec.plugin}]")] = (
-            f"[tool.microkit.{spec.plugin}] {key}",
-            value,
-            False,
-        )
+        given[_known(key.replace("-", "_"), key, keys, section)] = (f"{section} {key}", value, False)
     for variable, value in sorted(environ.items()):
         if variable.startswith(prefix):
             name = variable.removeprefix(prefix).lower()
-            given[_known(name, variable, keys, "the environment", prefix)] = (
-                f"environment variable {variable}",
-                value,
-                True,
-            )
+            name = _known(name, variable, keys, "the environment", prefix)
+            given[name] = (f"environment variable {variable}", value, True)
     finished = isinstance(code, spec.type)
     if not finished:
         if not isinstance(code, Mapping):
@@ -222,9 +215,8 @@ def _known(name: str, written: str, keys: Mapping[str, Any], source: str, prefix
     if name in keys:
         return name
     known = {f"{prefix}{key.upper()}" if prefix else key: key for key in keys}
-    raise SettingsError(
-        f"Unknown setting {written!r} in {source}.{nearest(written, known)} Known: {', '.join(sorted(known)) or 'none'}."
-    )
+    listed = ", ".join(sorted(known)) or "none"
+    raise SettingsError(f"Unknown setting {written!r} in {source}.{nearest(written, known)} Known: {listed}.")
 
 
 def _converted(key: str, annotation: Any, source: str, value: Any, is_text: bool) -> Any:
