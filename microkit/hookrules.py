@@ -138,18 +138,37 @@ class HookRegistry(pluggy.PluginManager):
         known = {**self.known, **{hook.name: hook for hook in added}}
         names: set[str] = set()
         for hook_name, function, options in self.implementations(plugin, name):
-            subject = f"Plugin {name!r} implements {hook_name} ({place(function)})"
-            hook = known.get(hook_name)
-            if hook is not None:
-                _check_options(subject, hook, function, options)
-                _check_signature(subject, hook, function)
+            if hook_name in known:
+                check_implementation(name, known[hook_name], function, options)
             elif not options.get("optionalhook"):
                 raise PluginError(
-                    f"{subject}, but there is no such hook.{nearest(hook_name, known)} A hook of another plugin needs "
-                    "that plugin in `requires`, or in `after` together with `@hookimpl(optionalhook=True)`."
+                    f"{_subject(name, hook_name, function)}, but there is no such hook.{nearest(hook_name, known)} A "
+                    "hook of another plugin needs that plugin in `requires`, or in `after` together with "
+                    "`@hookimpl(optionalhook=True)`."
                 )
             names.add(hook_name)
         return tuple(sorted(names))
+
+
+def check_implementation(plugin: str, hook: HookInfo, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check one implementation.
+
+    Args:
+        plugin: name of the plugin.
+        hook: the hook.
+        function: the implementation.
+        options: what was given to `hookimpl`.
+
+    Raises:
+        PluginError: it breaks a rule.
+    """
+    subject = _subject(plugin, hook.name, function)
+    _check_options(subject, hook, function, options)
+    _check_signature(subject, hook, function)
+
+
+def _subject(plugin: str, hook: str, function: Callable[..., Any]) -> str:
+    return f"Plugin {plugin!r} implements {hook} ({place(function)})"
 
 
 def _check_options(subject: str, hook: HookInfo, function: Callable[..., Any], options: Mapping[str, Any]) -> None:

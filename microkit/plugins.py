@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
 from microkit.errors import MicrokitError, PluginError
-from microkit.hookrules import HookRegistry, nearest, place, slug
+from microkit.hookrules import HookRegistry, check_implementation, nearest, place, slug
 from microkit.hooks import Contribution, Hooks
 from microkit.hookspecs import PROJECT, HookInfo
 from microkit.plugininfo import PluginInfo, PluginRecord, incompatibility
@@ -278,9 +279,10 @@ class PluginManager:
         added: list[_AddedSpecs] = []
         self._registering = (record.name, added)
         try:
-            for hook, function, _ in self._registry.implementations(plugin, record.name):
+            for hook, function, options in self._registry.implementations(plugin, record.name):
                 if hook == "microkit_addhooks":
-                    function(self)
+                    check_implementation(record.name, self._registry.known[hook], function, options)
+                    function(*(self for _ in signature(function).parameters))
             hooks = self._registry.check(plugin, record.name, [info for _, infos in added for info in infos])
             for namespace, infos in added:
                 self._registry.add_hookspecs(namespace)
@@ -313,10 +315,10 @@ class PluginManager:
         ]
         if not problems:
             return
-        listed = "; ".join(f"{_title(record)} is {record.state}: {record.error}" for record in problems)
+        listed = " ".join(_sentence(f"{_title(record)} is {record.state}: {record.error}") for record in problems)
         names = " ".join(f"-p no:{record.name}" for record in problems if record.state != "blocked")
         raise PluginError(
-            f"{len(problems)} plugin{'s' if len(problems) > 1 else ''} cannot be used. {listed}. Repair or uninstall "
+            f"{len(problems)} plugin{'s' if len(problems) > 1 else ''} cannot be used. {listed} Repair or uninstall "
             f"what is broken, block it (`{names or '-p no:NAME'}`, or `disable` in [tool.microkit]), or name the "
             "plugins to load in MICROKIT_PLUGINS."
         ) from next((record.cause for record in problems if record.cause), None)
@@ -404,6 +406,10 @@ def _name_of(plugin: object) -> str:
 def _title(record: PluginRecord) -> str:
     source = f"{record.distribution} {record.version}".strip() or record.origin
     return f"{record.name!r} ({source})"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _failure(plugin: str, hook: str, function: Any, exc: BaseException) -> str:

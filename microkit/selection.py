@@ -67,14 +67,15 @@ class Selection:
             names = [name.strip() for name in environ[VARIABLE].split(",") if name.strip()]
             blocked.difference_update(names)
         wanted = list(names or ()) if discover else []
-        for flag in flags:
+        # Of contradicting flags the last one counts.
+        for name, flag in {flag.removeprefix("no:"): flag for flag in flags}.items():
             if flag.startswith("no:"):
-                blocked.add(flag[3:])
+                blocked.add(name)
             else:
-                blocked.discard(flag)
-                wanted.append(flag)
-                if not _is_reference(flag):
-                    required.add(flag)
+                blocked.discard(name)
+                wanted.append(name)
+                if not _is_reference(name):
+                    required.add(name)
         return cls(
             explicit=(*explicit, *dict.fromkeys(name for name in wanted if _is_reference(name))),
             discover=discover,

@@ -107,9 +107,14 @@ def find_project_table(start: Path) -> Mapping[str, Any]:
         if own.is_file():
             return _read_toml(own)
         if project.is_file():
-            table = _read_toml(project).get("tool", {}).get("microkit")
-            if table is not None:
+            tool = _read_toml(project).get("tool")
+            table = tool.get("microkit") if isinstance(tool, Mapping) else None
+            if isinstance(table, Mapping):
                 return table
+            if table is not None:
+                raise SettingsError(
+                    f"`microkit` under [tool] in {project} is no table. Write [tool.microkit] above it."
+                )
     return {}
 
 

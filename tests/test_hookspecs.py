@@ -74,13 +74,14 @@ def test_the_table_of_the_readme_is_that_of_the_specifications(repository: Path)
     text = (repository / "README.md").read_text()
     section = re.search(r"<!-- hooks:start -->\n(.*?)\n?<!-- hooks:end -->", text, re.DOTALL)
     assert section is not None, "the README has no section between hooks:start and hooks:end"
-    assert section[1].strip() == hook_table(), "paste the output of microkit.hookspecs.hook_table() into the README"
+    assert section[1].strip() == hook_table(), "paste what microkit.hookspecs.hook_table() returns into the README"
 
 
 def test_the_table_shows_name_arguments_result_kind_and_moment() -> None:
     row = next(row for row in hook_table().splitlines() if "microkit_collect" in row)
     assert row == (
-        "| `microkit_collect(obj, app)` | `Iterable[Binding] \\| None` | W, first result | for each `app.include(obj)` |"
+        "| `microkit_collect(obj, app)` | `Iterable[Binding] \\| None` | W, first result "
+        "| for each `app.include(obj)` |"
     )
 
 

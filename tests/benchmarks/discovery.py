@@ -1,0 +1,67 @@
+"""Discovery of plugins: microkit against importlib.metadata, each in fresh processes.
+
+Run it with `python tests/benchmarks/discovery.py [repetitions]`. It creates fake distributions in a temporary directory, of
+which eight are plugins, and prints the best wall time of each way (import of what it needs included) and the ratio.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PLUGINS = 8
+_WAYS = {
+    "microkit.discovery": "from microkit.discovery import find_plugins; found = find_plugins('microkit', path)",
+    "importlib.metadata": (
+        "from importlib.metadata import distributions; found = [e for d in distributions(path=path) "
+        "for e in d.entry_points if e.group == 'microkit']"
+    ),
+}
+
+
+def main() -> None:
+    """Print one row per number of distributions."""
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    print("| distributions | microkit.discovery (ms) | importlib.metadata (ms) | ratio |\n|---|---|---|---|")
+    for count in (100, 500):
+        with tempfile.TemporaryDirectory() as folder:
+            _fill(Path(folder), count)
+            best = dict.fromkeys(_WAYS, float("inf"))
+            # Taken in turns, so that a change of the load meets both.
+            for _ in range(repetitions):
+                for name, code in _WAYS.items():
+                    best[name] = min(best[name], _measure(code, folder))
+        ours, theirs = best.values()
+        print(f"| {count} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f}x |")
+
+
+def _fill(folder: Path, count: int) -> None:
+    """Every second distribution has console scripts, the first ones are plugins, all have long metadata."""
+    for number in range(count):
+        info = folder / f"fake_{number}-1.{number}.dist-info"
+        info.mkdir()
+        metadata = (
+            f"Metadata-Version: 2.1\nName: fake-{number}\nVersion: 1.{number}\n\n" + "A long description.\n" * 200
+        )
+        (info / "METADATA").write_text(metadata)
+        if number < _PLUGINS:
+            (info / "entry_points.txt").write_text(f"[microkit]\nfake{number} = fake_{number}\n")
+        elif number % 2:
+            (info / "entry_points.txt").write_text(f"[console_scripts]\nfake{number} = fake_{number}:main\n")
+
+
+def _measure(code: str, folder: str) -> float:
+    """Milliseconds of a piece of code in a fresh interpreter, without the start of the interpreter."""
+    program = (
+        f"import sys, time; sys.path.append({str(_ROOT)!r}); path = [{folder!r}]; start = time.perf_counter(); {code}; "
+        f"end = time.perf_counter(); assert len(found) == {_PLUGINS}; print((end - start) * 1000)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    main()
