@@ -98,7 +98,7 @@ class HookRegistry(pluggy.PluginManager):
             )
         return found
 
-    def implementations(self, plugin: object, name: str) -> Iterator[tuple[str, Callable[..., Any], Mapping[str, Any]]]:
+    def implementations(self, plugin: Any, name: str) -> Iterator[tuple[str, Callable[..., Any], Mapping[str, Any]]]:
         """The functions of a plugin that implement hooks, not checked yet.
 
         Args:

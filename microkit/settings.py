@@ -80,7 +80,9 @@ class KernelSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value: Any = getattr(self, field.name)
-            if field.name.startswith("max_") and value is not None and value < 1:
+            if value is None:
+                continue
+            if field.name.startswith("max_") and value < 1:
                 raise ValueError(f"{field.name} must be at least 1")
             # The comparison is false for NaN too.
             if field.name.endswith("_timeout") and not value >= 0:
@@ -153,8 +155,8 @@ def load_settings(
     for name, value in table.items():
         if not isinstance(value, Mapping) and name not in _LOADER_KEYS:
             raise SettingsError(
-                f"[tool.microkit] has no key {name!r}.{nearest(name, _LOADER_KEYS)} It takes {', '.join(_LOADER_KEYS)}, "
-                "and one table per plugin; the kernel's own settings are in [tool.microkit.app]."
+                f"[tool.microkit] has no key {name!r}.{nearest(name, _LOADER_KEYS)} It takes "
+                f"{', '.join(_LOADER_KEYS)}, and one table per plugin; the kernel's own settings are in [tool.microkit.app]."
             )
     return MappingProxyType(
         {name: _build(spec, code.get(name, {}), environ, _table_of(table, name)) for name, spec in by_plugin.items()}
