@@ -14,6 +14,7 @@ from typing import Any
 import pluggy
 
 from microkit import hookspecs
+from microkit.annotations import location
 from microkit.errors import PluginError
 from microkit.hookspecs import HOOKS, PROJECT, HookInfo, describe
 
@@ -36,13 +37,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     match = difflib.get_close_matches(word, list(known), 1)
     return f" Did you mean {match[0]!r}?" if match else ""
-
-
-def place(function: Callable[..., Any]) -> str:
-    """Where a function is defined, as `file:line`."""
-    # A wrapper such as asynccontextmanager hides the line that the author knows.
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
 
 
 class HookRegistry(pluggy.PluginManager):
@@ -87,7 +81,7 @@ class HookRegistry(pluggy.PluginManager):
             function = getattr(namespace, name)
             if not name.startswith(prefix) or name in self.known:
                 raise PluginError(
-                    f"Plugin {plugin!r} adds the hook {name!r} ({place(function)}), but its own hooks are named "
+                    f"Plugin {plugin!r} adds the hook {name!r} ({location(function)}), but its own hooks are named "
                     f"{prefix}*, each once. Rename the hook."
                 )
             found.append(describe(function, "call", bool(options.get("firstresult"))))
@@ -117,7 +111,7 @@ class HookRegistry(pluggy.PluginManager):
                 yield options.get("specname") or attribute, getattr(plugin, attribute), options
             elif attribute in HOOKS and self.parse_hookspec_opts(plugin, attribute) is None:
                 raise PluginError(
-                    f"Plugin {name!r} has a function {attribute} ({place(getattr(plugin, attribute))}) that is not "
+                    f"Plugin {name!r} has a function {attribute} ({location(getattr(plugin, attribute))}) that is not "
                     "marked as an implementation, so it would never be called. Put `@hookimpl` above it."
                 )
 
@@ -168,7 +162,7 @@ def check_implementation(plugin: str, hook: HookInfo, function: Callable[..., An
 
 
 def _subject(plugin: str, hook: str, function: Callable[..., Any]) -> str:
-    return f"Plugin {plugin!r} implements {hook} ({place(function)})"
+    return f"Plugin {plugin!r} implements {hook} ({location(function)})"
 
 
 def _check_options(subject: str, hook: HookInfo, function: Callable[..., Any], options: Mapping[str, Any]) -> None:

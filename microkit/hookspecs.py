@@ -32,24 +32,24 @@ import pluggy
 if TYPE_CHECKING:
     from microkit.app import App
     from microkit.artifacts import ArtifactSpec
-    from microkit.binding import Binder
-    from microkit.executor import ExecutorSpec
     from microkit.inspect import AppInfo, Section
-    from microkit.middleware import MiddlewareSpec
-    from microkit.observe import Observer
-    from microkit.plan import Plan
-    from microkit.renderers import RendererSpec
     from microkit.session import SessionBackendSpec
     from microkit.testing import DriverSpec
     from microkit.transport import TransportSpec
-    from microkit.triggers import TriggerSpec
 
+    from microkit.binding import Binder
     from microkit.codecs import CodecSpec
     from microkit.di import Provider
     from microkit.endpoint import Binding, Endpoint, Parameter
+    from microkit.executor import ExecutorSpec
+    from microkit.middleware import MiddlewareSpec
+    from microkit.observe import Observer
+    from microkit.plan import Plan
     from microkit.plugins import PluginManager
+    from microkit.renderers import RendererSpec
     from microkit.routing import RouterSpec
     from microkit.settings import SettingsSpec
+    from microkit.triggers import TriggerSpec
     from microkit.validation import ValidatorSpec
 
 PROJECT = "microkit"

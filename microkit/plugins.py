@@ -13,8 +13,9 @@ from inspect import signature
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
+from microkit.annotations import location
 from microkit.errors import MicrokitError, PluginError
-from microkit.hookrules import HookRegistry, check_implementation, nearest, place, slug
+from microkit.hookrules import HookRegistry, check_implementation, nearest, slug
 from microkit.hooks import Contribution, Hooks
 from microkit.hookspecs import PROJECT, HookInfo
 from microkit.plugininfo import PluginInfo, PluginRecord, incompatibility
@@ -414,7 +415,7 @@ def _sentence(text: str) -> str:
 
 def _failure(plugin: str, hook: str, function: Any, exc: BaseException) -> str:
     return (
-        f"Plugin {plugin!r} failed in its hook {hook} ({place(function)}): {type(exc).__name__}: {exc}. Repair or "
+        f"Plugin {plugin!r} failed in its hook {hook} ({location(function)}): {type(exc).__name__}: {exc}. Repair or "
         f"uninstall the plugin, or block it with `-p no:{plugin}`."
     )
 

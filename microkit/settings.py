@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from microkit.conversion import convert_text, convert_value, type_name
+from microkit.conversion import convert
 from microkit.errors import SettingsError
 from microkit.hookrules import nearest, slug
+from microkit.validation import Invalid, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,8 +156,8 @@ def load_settings(
     for name, value in table.items():
         if not isinstance(value, Mapping) and name not in _LOADER_KEYS:
             raise SettingsError(
-                f"[tool.microkit] has no key {name!r}.{nearest(name, _LOADER_KEYS)} It takes "
-                f"{', '.join(_LOADER_KEYS)}, and one table per plugin; the kernel's own settings are in [tool.microkit.app]."
+                f"[tool.microkit] has no key {name!r}.{nearest(name, _LOADER_KEYS)} It takes {', '.join(_LOADER_KEYS)} "
+                "and a table per plugin; the kernel's own settings are in [tool.microkit.app]."
             )
     return MappingProxyType(
         {name: _build(spec, code.get(name, {}), environ, _table_of(table, name)) for name, spec in by_plugin.items()}
@@ -173,16 +174,16 @@ def _build(spec: SettingsSpec, code: Any, environ: Mapping[str, str], table: Map
         ) from exc
     keys = {field.name: hints[field.name] for field in fields(spec.type) if field.init}
     prefix = f"MICROKIT_{slug(spec.plugin).upper()}__"
-    # By key: the source for messages, the raw value, and whether it is text to be parsed. Later sources win.
-    given: dict[str, tuple[str, Any, bool]] = {}
+    # By key: the source for messages, the raw value and how it is read. Later sources win.
+    given: dict[str, tuple[str, Any, Source]] = {}
     section = f"[tool.microkit.{spec.plugin}]"
     for key, value in table.items():
-        given[_known(key.replace("-", "_"), key, keys, section)] = (f"{section} {key}", value, False)
+        given[_known(key.replace("-", "_"), key, keys, section)] = (section, value, Source.PYTHON)
     for variable, value in sorted(environ.items()):
         if variable.startswith(prefix):
             name = variable.removeprefix(prefix).lower()
             name = _known(name, variable, keys, "the environment", prefix)
-            given[name] = (f"environment variable {variable}", value, True)
+            given[name] = (f"environment variable {variable}", value, Source.TEXT)
     finished = isinstance(code, spec.type)
     if not finished:
         if not isinstance(code, Mapping):
@@ -191,11 +192,7 @@ def _build(spec: SettingsSpec, code: Any, environ: Mapping[str, str], table: Map
                 f"{spec.type.__qualname__}, but {type(code).__name__}."
             )
         for key, value in code.items():
-            given[_known(key, key, keys, f"the settings of {spec.plugin!r} in code")] = (
-                f"{key!r} in code",
-                value,
-                False,
-            )
+            given[_known(key, key, keys, f"the settings of {spec.plugin!r} in code")] = ("code", value, Source.PYTHON)
     values = {key: _converted(key, keys[key], *entry) for key, entry in given.items()}
     if finished:
         return code
@@ -203,7 +200,7 @@ def _build(spec: SettingsSpec, code: Any, environ: Mapping[str, str], table: Map
         required = field.init and field.default is MISSING and field.default_factory is MISSING
         if required and field.name not in values:
             raise SettingsError(
-                f"Plugin {spec.plugin!r} needs the setting {field.name!r} ({type_name(keys[field.name])}). Set "
+                f"Plugin {spec.plugin!r} needs the setting {field.name!r} ({_type_name(keys[field.name])}). Set "
                 f"{prefix}{field.name.upper()}, or {field.name} in [tool.microkit.{spec.plugin}]."
             )
     try:
@@ -212,7 +209,7 @@ def _build(spec: SettingsSpec, code: Any, environ: Mapping[str, str], table: Map
         # The text is the plugin's own and may quote what it was given.
         hidden = any(_is_secret(key, value) and str(value) in str(exc) for key, value in values.items())
         reason = type(exc).__name__ if hidden else f"{type(exc).__name__}: {exc}"
-        sources = ", ".join(source for source, _, _ in given.values()) or "defaults"
+        sources = ", ".join(dict.fromkeys(source for source, _, _ in given.values())) or "defaults"
         raise SettingsError(
             f"The settings of plugin {spec.plugin!r} are refused: {reason}. They come from {sources}."
         ) from (None if hidden else exc)
@@ -226,15 +223,19 @@ def _known(name: str, written: str, keys: Mapping[str, Any], source: str, prefix
     raise SettingsError(f"Unknown setting {written!r} in {source}.{nearest(written, known)} Known: {listed}.")
 
 
-def _converted(key: str, annotation: Any, source: str, value: Any, is_text: bool) -> Any:
+def _converted(key: str, annotation: Any, source: str, value: Any, kind: Source) -> Any:
     try:
-        return convert_text(value, annotation) if is_text else convert_value(value, annotation)
-    except (ValueError, TypeError):
+        return convert(value, annotation, kind)
+    except Invalid as exc:
         shown = f"{type(value).__name__} (hidden)" if _is_secret(key, value) else repr(value)
-        # Without the cause, whose own text quotes the value.
         raise SettingsError(
-            f"Setting {key!r} from {source} is {shown}, but must be {type_name(annotation)}. Correct it or remove it."
+            f"Setting {key!r} from {source} is {shown}, but {exc}. Its type is {_type_name(annotation)}."
         ) from None
+
+
+def _type_name(annotation: Any) -> str:
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if plain else str(annotation).replace("typing.", "")
 
 
 def _is_secret(key: str, value: Any) -> bool:

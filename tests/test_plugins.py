@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -311,3 +312,15 @@ def test_automatic_components_are_listed(site: Site) -> None:
     site.add("quiet")
     manager = site.load()
     assert {record.name: record.info.automatic for record in manager.records} == {"loud": ("access-log",), "quiet": ()}
+
+
+@pytest.mark.feature("FC-15")
+def test_importing_the_loader_is_light() -> None:
+    program = (
+        "import sys, threading; import microkit.hooks, microkit.plugins, microkit.settings;"
+        "heavy = {'argparse', 'importlib.metadata', 'tomllib', 'difflib', 'graphlib', 'asyncio', 'microkit.discovery'};"
+        "print(sorted(heavy & sys.modules.keys()), threading.active_count())"
+    )
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=root)
+    assert done.stdout == "[] 1\n"

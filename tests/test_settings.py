@@ -107,7 +107,6 @@ def test_what_is_loaded_cannot_be_changed() -> None:
         ("flag", "Yes", True),
         ("flag", "0", False),
         ("level", "low", Level.LOW),
-        ("level", "HIGH", Level.HIGH),
         ("level", "2", Level.HIGH),
         ("mode", "safe", "safe"),
         ("mode", "3", 3),
@@ -139,16 +138,16 @@ def test_variables_are_converted_by_annotation(key: str, text: str, expected: ob
 @pytest.mark.parametrize(
     ("key", "text", "expected"),
     [
-        ("count", "many", "must be int"),
-        ("count", "1.5", "must be int"),
-        ("flag", "maybe", "must be bool"),
-        ("level", "middle", "must be one of 'low', 2"),
-        ("mode", "slow", "must be one of 'fast', 'safe', 3"),
-        ("numbers", "1,x", r"must be tuple\[int, \.\.\.\]"),
-        ("pair", "a", r"must be tuple\[str, int\]"),
-        ("limit", "much", "must be int or None"),
-        ("wait", "soon", "must be timedelta"),
-        ("options", "a=1", r"must be dict\[str, int\]"),
+        ("count", "many", "must be an integer. Its type is int"),
+        ("count", "1.5", "must be an integer"),
+        ("flag", "maybe", "must be true or false"),
+        ("level", "middle", "must be one of low, 2"),
+        ("mode", "slow", "must be one of fast, safe, 3"),
+        ("numbers", "1,x", r"must be an integer. Its type is tuple\[int, \.\.\.\]"),
+        ("pair", "a", "must have 2 items"),
+        ("limit", "much", r"must be an integer. Its type is int \| None"),
+        ("wait", "soon", "must be a number of seconds"),
+        ("options", "a=1", "must be an object"),
     ],
 )
 def test_a_wrong_variable_names_key_source_and_type(key: str, text: str, expected: str) -> None:
@@ -196,9 +195,9 @@ def test_native_values_are_converted_where_toml_has_no_such_type(key: str, value
     ],
 )
 def test_a_native_value_of_the_wrong_type_is_refused(key: str, value: object) -> None:
-    with pytest.raises(SettingsError, match=rf"'{key}' from \[tool.microkit.it\] {key} is "):
+    with pytest.raises(SettingsError, match=rf"'{key}' from \[tool.microkit.it\] is "):
         _from_table(key, value)
-    with pytest.raises(SettingsError, match=rf"'{key}' from '{key}' in code is "):
+    with pytest.raises(SettingsError, match=rf"'{key}' from code is "):
         _load(Kinds, code={"it": {key: value}})
 
 
@@ -293,7 +292,7 @@ def test_the_kernel_is_bounded_by_default_and_set_like_a_plugin() -> None:
     ("key", "value"), [("max_headers", "0"), ("body_timeout", "-1"), ("body_timeout", "nan"), ("max_body_size", "-5")]
 )
 def test_a_limit_that_is_none_of_any_use_is_refused(key: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"{key} must be"):
+    with pytest.raises(SettingsError, match=f"{key}.* must be"):
         _load(KernelSettings, "app", environ={f"MICROKIT_APP__{key.upper()}": value})
 
 

@@ -1,8 +1,8 @@
 """Discovery of plugins: microkit against importlib.metadata, each in fresh processes.
 
-Run it with `python tests/benchmarks/discovery.py [repetitions]`. It creates fake distributions in a temporary directory,
-of which eight are plugins, and prints the best wall time of each way and the ratio. The import of what a way needs is
-part of its time; pluggy, which the kernel has loaded by then in any case, is not.
+Run it with `python tests/benchmarks/discovery.py [repetitions]`. It creates fake distributions in a temporary
+directory, of which eight are plugins, and prints the best wall time of each way and the ratio. The import of what a
+way needs is part of its time; pluggy, which the kernel has loaded by then in any case, is not.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def _fill(folder: Path, count: int) -> None:
 def _measure(code: str, folder: str) -> float:
     """Milliseconds of a piece of code in a fresh interpreter, without the start of the interpreter."""
     program = (
-        f"import sys, time; sys.path.append({str(_ROOT)!r}); path = [{folder!r}]; import pluggy; start = time.perf_counter(); {code}; "
-        f"end = time.perf_counter(); assert len(found) == {_PLUGINS}; print((end - start) * 1000)"
+        f"import sys, time; sys.path.append({str(_ROOT)!r}); path = [{folder!r}]; import pluggy; "
+        f"start = time.perf_counter(); {code}; end = time.perf_counter(); "
+        f"assert len(found) == {_PLUGINS}; print((end - start) * 1000)"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return float(done.stdout)
