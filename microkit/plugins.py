@@ -29,11 +29,15 @@ _AddedSpecs: TypeAlias = tuple[ModuleType | type, list[HookInfo]]
 
 @dataclass(slots=True)
 class _Candidate:
-    """A plugin on its way to registration. `plugin` is unset until `reference` was imported."""
+    """A plugin on its way to registration.
+
+    `plugin` is unset until `reference` was imported; `named` says that an entry point or the caller settled the name.
+    """
 
     record: PluginRecord
     plugin: Any = None
     reference: str = ""
+    named: bool = False
 
 
 class PluginManager:
@@ -76,7 +80,7 @@ class PluginManager:
             PluginError: the plugin breaks a rule of hooks, misses one that it requires, or its name is taken. A
                 tolerant manager records this instead.
         """
-        candidate = _Candidate(PluginRecord(name, "active", origin), plugin)
+        candidate = _Candidate(PluginRecord(name, "active", origin), plugin, named=True)
         self._prepare(candidate)
         self._admit(candidate)
         record = self._records[-1]
@@ -114,8 +118,10 @@ class PluginManager:
                 self._records.append(record)
             elif twin is None:
                 ready[slug(record.name)] = candidate
-            # The application may name a plugin that is also found; that is one plugin.
-            elif twin.plugin is not candidate.plugin:
+            elif twin.plugin is candidate.plugin:
+                # Given by the application and installed as well: one plugin, of which more is known now.
+                twin.record = replace(twin.record, distribution=record.distribution, version=record.version)
+            else:
                 self._fail(record, f"its name is already taken by the plugin from {twin.record.origin}")
         for candidate in self._ordered(ready):
             self._admit(candidate)
@@ -198,7 +204,7 @@ class PluginManager:
         for entry in found:
             if only is None or slug(entry.name) in only:
                 record = PluginRecord(entry.name, "active", entry.value, entry.distribution, entry.version)
-                yield _Candidate(record, reference=entry.value)
+                yield _Candidate(record, reference=entry.value, named=True)
         names = {slug(entry.name): entry.name for entry in found}
         for name in sorted(selection.only or ()):
             if slug(name) not in names:
@@ -219,7 +225,7 @@ class PluginManager:
             if isinstance(candidate.plugin, type):
                 raise PluginError("it is a class; give an instance of it, so that its hooks can be called")
             if info.name and info.name != record.name:
-                if record.distribution:
+                if candidate.named:
                     raise PluginError(f"it calls itself {info.name!r}; make both names the same")
                 record = replace(record, name=info.name)
             version = record.version or str(getattr(candidate.plugin, "__version__", ""))

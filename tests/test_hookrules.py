@@ -136,9 +136,9 @@ def _owner(specs: type = _EventSpecs) -> ModuleType:
     return _plugin(microkit_addhooks=microkit_addhooks)
 
 
-def _listener(seen: list[str], **options: Any) -> ModuleType:
+def _listener(seen: list[str], label: str = "", **options: Any) -> ModuleType:
     def microkit_events_sent(name: str) -> None:
-        seen.append(name)
+        seen.append(f"{label} {name}")
 
     return _plugin(microkit_events_sent=hookimpl(**options)(microkit_events_sent))
 
@@ -147,9 +147,10 @@ def test_a_plugin_adds_hooks_that_others_implement() -> None:
     seen: list[str] = []
     manager = PluginManager()
     manager.register(_owner(), "events")
-    manager.register(_listener(seen), "audit")
+    manager.register(_listener(seen, "first"), "audit")
+    manager.register(_listener(seen, "second"), "mail")
     manager.hook.microkit_events_sent(name="paid")
-    assert seen == ["paid"]
+    assert seen == ["first paid", "second paid"]
 
 
 @pytest.mark.feature("FC-08")

@@ -173,3 +173,8 @@ def test_records_are_handed_out_immutable() -> None:
     with pytest.raises(TypeError):
         record.contributed["microkit_routers"] = ()  # type: ignore[index]
     assert isinstance(manager.records, tuple)
+
+
+def test_a_name_given_at_registration_is_that_of_the_plugin_itself() -> None:
+    with pytest.raises(PluginError, match="it calls itself 'x'; make both names the same"):
+        PluginManager().register(_giving(name="x"), "y")

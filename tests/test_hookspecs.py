@@ -16,7 +16,6 @@ from microkit.hookspecs import HOOKS, VERSION, HookInfo, hook_table
 _EACH_HOOK = pytest.mark.parametrize("hook", [pytest.param(hook, id=name) for name, hook in HOOKS.items()])
 
 
-@pytest.mark.feature("FC-02")
 def test_hooks_exist_for_every_area_of_extension() -> None:
     areas = {"routers", "providers", "middleware", "session_backends", "transports", "triggers", "executors"}
     assert {f"microkit_{area}" for area in areas} <= HOOKS.keys()

@@ -151,6 +151,7 @@ def test_an_installed_plugin_that_is_also_given_is_one_plugin(site: Site) -> Non
     manager = site.load(explicit=(thing_trie,))
     assert _states(manager) == {"trie": "active"}
     assert len(manager.records) == 1
+    assert manager.records[0].distribution == "thing-trie"
 
 
 def test_a_name_is_taken_once(site: Site) -> None:
