@@ -1,0 +1,310 @@
+"""Exceptions of the kernel, and the one table of statuses.
+
+Two families: `MicrokitError` is for the people who build an application (start-up, wiring, settings); `PublicError` is
+for its callers: status and text of a public error may leave the process, those of any other exception never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+
+class StatusCode(IntEnum):
+    """The 17 status codes of gRPC, used for every kind of call.
+
+    Source: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+    """
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+    @property
+    def http(self) -> int:
+        """The HTTP status of this code, as google.rpc.Code maps it."""
+        return _TO_HTTP[self]
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a queue may deliver a message again after this outcome (with a cap on attempts)."""
+        return self in _RETRYABLE
+
+
+_S = StatusCode
+_TO_HTTP: dict[StatusCode, int] = {
+    _S.OK: 200,
+    _S.CANCELLED: 499,
+    _S.UNKNOWN: 500,
+    _S.INVALID_ARGUMENT: 400,
+    _S.DEADLINE_EXCEEDED: 504,
+    _S.NOT_FOUND: 404,
+    _S.ALREADY_EXISTS: 409,
+    _S.PERMISSION_DENIED: 403,
+    _S.RESOURCE_EXHAUSTED: 429,
+    _S.FAILED_PRECONDITION: 400,
+    _S.ABORTED: 409,
+    _S.OUT_OF_RANGE: 400,
+    _S.UNIMPLEMENTED: 501,
+    _S.INTERNAL: 500,
+    _S.UNAVAILABLE: 503,
+    _S.DATA_LOSS: 500,
+    _S.UNAUTHENTICATED: 401,
+}
+_RETRYABLE = frozenset(
+    {_S.UNAVAILABLE, _S.RESOURCE_EXHAUSTED, _S.ABORTED, _S.DEADLINE_EXCEEDED, _S.UNKNOWN, _S.INTERNAL}
+)
+_FROM_HTTP: dict[int, StatusCode] = {
+    400: _S.INVALID_ARGUMENT,
+    401: _S.UNAUTHENTICATED,
+    403: _S.PERMISSION_DENIED,
+    404: _S.NOT_FOUND,
+    405: _S.UNIMPLEMENTED,
+    408: _S.DEADLINE_EXCEEDED,
+    409: _S.ABORTED,
+    410: _S.NOT_FOUND,
+    412: _S.FAILED_PRECONDITION,
+    413: _S.RESOURCE_EXHAUSTED,
+    415: _S.INVALID_ARGUMENT,
+    416: _S.OUT_OF_RANGE,
+    422: _S.INVALID_ARGUMENT,
+    429: _S.RESOURCE_EXHAUSTED,
+    499: _S.CANCELLED,
+    501: _S.UNIMPLEMENTED,
+    503: _S.UNAVAILABLE,
+    504: _S.DEADLINE_EXCEEDED,
+}
+
+
+def status_from_http(status: int) -> StatusCode:
+    """The `StatusCode` of an HTTP status (100-599)."""
+    if status < 400:
+        return StatusCode.OK
+    return _FROM_HTTP.get(status) or (StatusCode.FAILED_PRECONDITION if status < 500 else StatusCode.INTERNAL)
+
+
+# -- for the people who build an application ---------------------------------------------------------------------------
+
+
+class MicrokitError(Exception):
+    """Base of everything that microkit raises at its own users: one paragraph with the culprit and the remedy."""
+
+
+class ConfigurationError(MicrokitError):
+    """The application cannot be built as it is declared."""
+
+
+class PluginError(ConfigurationError):
+    """A plugin is missing, broken, or breaks the rules of its hooks."""
+
+
+class SettingsError(ConfigurationError):
+    """A setting is unknown or has a value of the wrong type."""
+
+
+class RoutingError(ConfigurationError):
+    """A path pattern is malformed, or two bindings can never be told apart."""
+
+
+class ResolutionError(ConfigurationError):
+    """A parameter or service cannot be resolved: nothing fills it, a cycle, or a captive dependency."""
+
+
+class StartupError(MicrokitError):
+    """A step of start-up failed; `__cause__` is the exception of the step."""
+
+
+class ConnectionClosed(MicrokitError):
+    """A WebSocket was closed while, or before, it was used.
+
+    Attributes:
+        code: close code (RFC 6455 section 7.4); 1006 when the peer vanished without one.
+        reason: the peer's reason, at most 123 bytes of UTF-8.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(f"connection closed with code {code}")
+        self.code = code
+        self.reason = reason
+
+
+class ClientDisconnect(MicrokitError):
+    """The client went away before its request was complete."""
+
+
+class StreamAborted(MicrokitError):
+    """A streamed reply failed after its start; the server must cut the connection. Already logged."""
+
+
+# -- for callers -------------------------------------------------------------------------------------------------------
+
+
+class PublicError(Exception):
+    """An error whose status and text are meant for the caller, on every transport.
+
+    Args:
+        detail: text for the caller.
+        status: code of the outcome; subclasses have a default.
+        http_status: HTTP status where HTTP has a finer one than `status` maps to.
+        headers: extra HTTP headers (RPC: metadata).
+        details: JSON-able extra members of the reply (RFC 9457 extension members).
+    """
+
+    status: StatusCode = StatusCode.UNKNOWN
+    http_status: int | None = None
+    title: str | None = None
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        status: StatusCode | None = None,
+        http_status: int | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        if status is not None:
+            self.status = status
+            self.http_status = None
+        if http_status is not None:
+            self.http_status = http_status
+        self.headers: list[tuple[str, str]] = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+        self.details: dict[str, Any] = dict(details or {})
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status of this error."""
+        return self.http_status or self.status.http
+
+
+class HTTPException(PublicError):
+    """A public error chosen by its HTTP status.
+
+    Args:
+        status_code: HTTP status, 400 to 599.
+        detail: text for the caller.
+        headers: extra response headers.
+
+    Raises:
+        ValueError: the status is no error status.
+    """
+
+    def __init__(
+        self,
+        status_code: int,
+        detail: str = "",
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not 400 <= status_code <= 599:
+            raise ValueError(f"HTTPException takes an error status (400-599), not {status_code}")
+        super().__init__(
+            detail, status=status_from_http(status_code), http_status=status_code, headers=headers, details=details
+        )
+
+
+class _FixedStatus(HTTPException):
+    """An `HTTPException` whose class fixes the status."""
+
+    code = 500
+
+    def __init__(
+        self,
+        detail: str = "",
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(self.code, detail, headers, details=details)
+
+
+class BadRequest(_FixedStatus):
+    """400: the request cannot be parsed."""
+
+    code = 400
+
+
+class Unauthorized(_FixedStatus):
+    """401: no valid identity."""
+
+    code = 401
+
+
+class Forbidden(_FixedStatus):
+    """403: this identity may not do that."""
+
+    code = 403
+
+
+class NotFound(_FixedStatus):
+    """404: nothing is there."""
+
+    code = 404
+
+
+class MethodNotAllowed(_FixedStatus):
+    """405: the path exists, but not with this method."""
+
+    code = 405
+
+
+class RequestTimeout(_FixedStatus):
+    """408: the client took too long to send its request."""
+
+    code = 408
+
+
+class Conflict(_FixedStatus):
+    """409: the state of the resource forbids it."""
+
+    code = 409
+
+
+class PayloadTooLarge(_FixedStatus):
+    """413: the body or a part of it is over its bound."""
+
+    code = 413
+
+
+class UnsupportedMediaType(_FixedStatus):
+    """415: the content type is not accepted here."""
+
+    code = 415
+
+
+class ValidationError(PublicError):
+    """Input does not fit its declared type: INVALID_ARGUMENT, HTTP 422.
+
+    Args:
+        errors: one mapping per problem with `loc` (list of str and int, such as `["query", "page"]`), `msg` and `type`;
+            nothing internal and no input value.
+    """
+
+    status = StatusCode.INVALID_ARGUMENT
+    http_status = 422
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]], detail: str = "The input is not valid.") -> None:
+        super().__init__(detail, details={"errors": [dict(error) for error in errors]})
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The problems, one mapping each."""
+        return self.details["errors"]

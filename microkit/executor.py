@@ -1,0 +1,48 @@
+"""Where handlers run: on the event loop, or in worker threads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+
+
+@dataclass(frozen=True)
+class ExecutorSpec:
+    """A contributed executor.
+
+    Attributes:
+        name: what the option `executor=` selects it by.
+        wrap: makes an async callable of a sync one.
+        accepts_async: whether coroutine functions may be given to it too.
+    """
+
+    name: str
+    wrap: Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]
+    accepts_async: bool = False
+
+
+def in_thread(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Run a sync function in a worker thread. Cancellation waits for it, since a thread cannot be stopped."""
+    run = anyio.to_thread.run_sync
+
+    async def call(*args: Any) -> Any:
+        return await run(partial(func, *args))
+
+    return call
+
+
+def inline(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Run a sync function on the event loop: for functions that never block."""
+
+    async def call(*args: Any) -> Any:
+        return func(*args)
+
+    return call
+
+
+THREAD = ExecutorSpec("thread", in_thread)
+INLINE = ExecutorSpec("inline", inline)

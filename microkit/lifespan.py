@@ -1,0 +1,243 @@
+"""Start-up and shutdown: one root task that owns the application's scope and everything that lives as long as it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from . import _bridge
+from ._deadline import shielded, within
+from .annotations import describe
+from .di import Scope
+from .errors import ConfigurationError, MicrokitError, StartupError
+from .graph import ScopeOwner, call_maybe_async
+from .mounting import mounted_lifespan
+
+if TYPE_CHECKING:
+    from .app import App
+
+_logger = logging.getLogger("microkit.lifespan")
+_Undo = Callable[[], Awaitable[Any]]
+
+
+class Runtime:
+    """What exists while an application runs.
+
+    Start-up is: settings, configure, build, app-scope services, `on_startup`, plugin lifespans, the app's lifespan.
+    Shutdown is the exact reverse, and what was started is torn down also when a later step fails.
+
+    Args:
+        app: the application.
+
+    Attributes:
+        background: cancel scopes of background work that is running.
+        state: what the app's lifespan yielded, as a mapping.
+        tasks: a task group for work that lives as long as the application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.background: set[anyio.CancelScope] = set()
+        self.state: dict[str, Any] = {}
+        self.tasks: Any = None
+        self.running = False
+        self._starting: anyio.Event | None = None
+        self._stopped: anyio.Event | None = None
+        self._error: BaseException | None = None
+
+    # -- from outside --------------------------------------------------------------------------------------------------
+
+    async def ensure_started(self) -> None:
+        """Start if nothing has; for ingresses without a lifespan and for direct calls."""
+        if not self.running:
+            await self.start_detached()
+
+    async def start_detached(self, state: dict[str, Any] | None = None) -> None:
+        """Start the root task; return when start-up is complete. A second start is a no-op.
+
+        Args:
+            state: the server's lifespan state; gets what the app's lifespan yielded.
+
+        Raises:
+            MicrokitError: start-up failed; everything was torn down again.
+        """
+        if self._starting is not None:
+            await self._starting.wait()
+        else:
+            self._starting = anyio.Event()
+            self._stopped = anyio.Event()
+            self._error = None
+            _bridge.spawn_detached(self._root, "microkit root")
+            try:
+                await self._starting.wait()
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await self._stop_root()
+                raise
+        if self._error is not None and not self.running:
+            error = self._error
+            raise error
+        if state is not None:
+            state.update(self.state)
+
+    async def stop(self) -> None:
+        """Drain background work, shut down in reverse order of start-up. A stop without a start is a no-op.
+
+        Raises:
+            Exception: the first failure of a shutdown step; the others ran all the same.
+        """
+        if self._starting is None:
+            return
+        await self._stop_root()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    async def _stop_root(self) -> None:
+        self.app.owner.stop()
+        if self._stopped is not None:
+            await self._stopped.wait()
+
+    # -- the root task -------------------------------------------------------------------------------------------------
+
+    async def _root(self) -> None:
+        undo: list[tuple[str, _Undo]] = []
+        starting, stopped = self._starting, self._stopped
+        assert starting is not None and stopped is not None
+        try:
+            async with anyio.create_task_group() as tasks:
+                self.tasks = tasks
+                try:
+                    await self._start(undo)
+                    self.running = True
+                    starting.set()
+                    await self.app.owner.serve()
+                    await self._drain()
+                except Exception as exc:
+                    self._error = exc
+                finally:
+                    self.running = False
+                    await self._undo(undo)
+                    tasks.cancel_scope.cancel()
+        except Exception as exc:
+            self._error = self._error or exc
+        finally:
+            self._starting = None
+            self.app.reset()
+            stopped.set()
+            starting.set()
+
+    async def _start(self, undo: list[tuple[str, _Undo]]) -> None:
+        app = self.app
+        app.owner = ScopeOwner(Scope.APP)
+        app.owner.adopt()
+        app.build()
+        grace = app.settings.teardown_timeout
+
+        async def close_services() -> None:
+            failure = await app.owner.close(grace)
+            if failure is not None:
+                raise failure
+
+        undo.append(("app-scope services", close_services))
+        for node in app.app_nodes():
+            try:
+                await app.owner.get(node)
+            except Exception as exc:
+                raise _failed(f"the service {node.label}", exc) from exc
+        app.freeze()
+        undo += [(f"shutdown hook {describe(hook)}", _bind(hook)) for hook in app.shutdown_handlers]
+        for hook in app.startup_handlers:
+            try:
+                await call_maybe_async(hook)
+            except Exception as exc:
+                raise _failed(f"the start-up hook {describe(hook)}", exc) from exc
+        for contribution in app.hooks.lifespan(app):
+            what = f"the lifespan of plugin {contribution.plugin}"
+            await _enter(contribution.value, what, undo)
+        for mounted in app.mounts():
+            await _enter(mounted_lifespan(app, mounted), f"the application mounted at {mounted.path}", undo)
+        if app.lifespan is not None:
+            state = await _enter(as_context(app.lifespan, app), "the application's lifespan", undo)
+            self.state = dict(state) if isinstance(state, dict) else {}
+
+    async def _drain(self) -> None:
+        """Give background work its time, then cancel it."""
+        if not self.background:
+            return
+        with anyio.move_on_after(self.app.settings.shutdown_timeout):
+            while self.background:
+                await anyio.sleep(0.01)
+        for scope in list(self.background):
+            _logger.warning("background work was cancelled at shutdown: it was not done in time")
+            scope.cancel()
+        while self.background:
+            await anyio.sleep(0.01)
+
+    async def _undo(self, undo: list[tuple[str, _Undo]]) -> None:
+        grace = self.app.settings.shutdown_timeout
+        while undo:
+            what, step = undo.pop()
+            try:
+                await within(shielded(grace), _await(step))
+            except Exception as exc:
+                _logger.error("shutting down %s failed", what, exc_info=exc)
+                self._error = self._error or exc
+
+
+async def _await(step: _Undo) -> None:
+    await step()
+
+
+def _bind(hook: Callable[[], Any]) -> _Undo:
+    async def run() -> None:
+        await call_maybe_async(hook)
+
+    return run
+
+
+async def _enter(manager: AbstractAsyncContextManager[Any], what: str, undo: list[tuple[str, _Undo]]) -> Any:
+    try:
+        value = await manager.__aenter__()
+    except Exception as exc:
+        raise _failed(what, exc) from exc
+
+    async def leave() -> None:
+        await manager.__aexit__(None, None, None)
+
+    undo.append((what, leave))
+    return value
+
+
+def _failed(what: str, exc: BaseException) -> MicrokitError:
+    if isinstance(exc, MicrokitError):
+        return exc
+    return StartupError(f"Start-up failed in {what}: {type(exc).__name__}: {exc}")
+
+
+def as_context(lifespan: Any, app: App) -> AbstractAsyncContextManager[Any]:
+    """A lifespan as a context manager: an async generator function or an `@asynccontextmanager`, taking the app or
+    nothing.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if isinstance(lifespan, AbstractAsyncContextManager):
+        return lifespan
+    takes_app = any(
+        each.default is inspect.Parameter.empty and each.kind is not inspect.Parameter.VAR_KEYWORD
+        for each in inspect.signature(lifespan).parameters.values()
+    )
+    made = lifespan(app) if takes_app else lifespan()
+    if isinstance(made, AsyncIterator) and not isinstance(made, AbstractAsyncContextManager):
+        return asynccontextmanager(lambda: made)()
+    if not isinstance(made, AbstractAsyncContextManager):
+        raise ConfigurationError(
+            f"The lifespan {describe(lifespan)} must be an async generator function or an @asynccontextmanager."
+        )
+    return made

@@ -1,0 +1,431 @@
+"""The plan: one binding, compiled. Everything that can be known before a call is decided here.
+
+    invoke(call) -> Reply:   [outer scope] -> onion of layers -> core
+    core(call) -> Reply:     open call scope -> bind parameters -> execute -> render -> close call scope
+
+A plan declares what it needs. One that has no generator dependency allocates no list of exits, one without a deadline
+enters no cancel scope, and a handler whose parameters all come straight from the call gets no frame.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from . import annotations
+from .call import Call, Kind, Reply
+from .di import Scope
+from .endpoint import Binding, Endpoint
+from .errors import ConfigurationError, PublicError, StatusCode, ValidationError
+from .executor import ExecutorSpec
+from .graph import CALL, Exit, Mode, Node, Steps, leave_scope
+from .middleware import MiddlewareSpec
+from .renderers import Renderers, error_reply, internal_error
+
+if TYPE_CHECKING:
+    from .app import App
+    from .resolve import Resolver
+
+Invoke = Callable[[Any], Awaitable[Reply]]
+
+
+@dataclass(eq=False)
+class Layer:
+    """One middleware of a plan.
+
+    Attributes:
+        spec: the middleware.
+        target: the node of the instance, for a class; None for a function.
+        nodes: what its further parameters are filled with.
+    """
+
+    spec: MiddlewareSpec
+    target: Node | None = None
+    nodes: list[Node] = field(default_factory=list)
+
+
+class Plan:
+    """The compilation of one binding.
+
+    Attributes:
+        binding, endpoint, kind, options: what it was compiled from.
+        address: for logs and people.
+        value_names: names of the path values.
+        layers: the middleware, outermost first.
+        handler: the handler as a callable of positional arguments.
+        nodes: what fills these arguments.
+        invoke: runs a call through everything; never raises but for cancellation.
+        plain: the reply needs nothing but sending: no scope stays open and the method is not HEAD.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        binding: Binding,
+        resolver: Resolver,
+        layers: list[Layer],
+        executor: ExecutorSpec | None,
+        value_names: tuple[str, ...] = (),
+    ) -> None:
+        self.app = app
+        self.binding = binding
+        self.endpoint: Endpoint = binding.endpoint
+        self.kind: Kind = binding.trigger.kind
+        self.options = binding.options
+        self.address = str(binding.trigger)
+        self.value_names = value_names
+        self.resolver = resolver
+        self.layers = layers
+        self.executor = executor
+        self.timeout: float | None = binding.options.get("timeout", app.timeout)
+        self.grouped = bool(binding.options.get("task_group"))
+        self.handler, self.nodes = resolver.handler(self.endpoint)
+        self.outer = Steps(connected=self.kind is Kind.RPC)
+        self.outer.add(node for layer in layers for node in ([layer.target] if layer.target else []) + layer.nodes)
+        self.inner = Steps(self.outer.slots, connected=self.kind is Kind.RPC)
+        self.inner.template = list(self.outer.template)
+        self.inner.add(self.nodes)
+        self.app_nodes = [
+            node for steps in (self.outer, self.inner) for node in steps.order if node.scope is Scope.APP
+        ]
+        self.invoke: Invoke = self._not_frozen
+        self.plain = False
+        # A container can make call-scoped services at any time, so it counts as a declared need for a scope.
+        self._uses_container = any(node.label.startswith(("container", "tagged ")) for node in self._all_nodes())
+        self.scoped = self.outer.needs_exits or self.inner.needs_exits or self._uses_container
+
+    def _all_nodes(self) -> list[Node]:
+        return [*self.outer.order, *self.inner.order]
+
+    async def _not_frozen(self, call: Any) -> Reply:
+        raise RuntimeError("this plan was not frozen: the application is not started")
+
+    # -- freezing ------------------------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Make `invoke`. App-scoped services exist now and become constants."""
+        owner = self.app.owner
+        self.outer.compile(owner)
+        self.inner.template[: len(self.outer.template)] = self.outer.template
+        self.inner.compile(owner)
+        call = self._core()
+        if self.timeout is not None:
+            call = _timed(call, self.timeout, self.app.renderers)
+        for layer in reversed(self.layers):
+            call = self._wrap(layer, call)
+        if not self.outer.idle:
+            call = self._with_outer_scope(call)
+        self.invoke = call
+        self.plain = not (self.scoped or self.grouped or self._may_be_head())
+
+    def _may_be_head(self) -> bool:
+        methods = getattr(self.binding.trigger, "methods", ())
+        return methods is None or "HEAD" in methods
+
+    def for_head(self) -> Plan:
+        """The same plan for HEAD requests: the body is left out at delivery."""
+        return _HeadPlan(self)
+
+    def _wrap(self, layer: Layer, call_next: Invoke) -> Invoke:
+        func = layer.spec.middleware
+        if layer.target is not None:
+            slot = self.outer.slots[layer.target]
+            func = self.outer.template[slot]
+            if func is None:
+                raise RuntimeError(f"the middleware {layer.spec.name} was not built")
+        slots = [self.outer.slots[node] for node in layer.nodes]
+        renderers, name = self.app.renderers, layer.spec.name
+
+        async def run(call: Any) -> Reply:
+            try:
+                reply = await func(call, call_next)
+                return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
+            except Exception as exc:
+                return error_reply(call, exc, renderers)
+
+        async def run_injected(call: Any) -> Reply:
+            try:
+                frame = call._frame
+                reply = await func(call, call_next, *[frame[i] for i in slots])
+                return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
+            except Exception as exc:
+                return error_reply(call, exc, renderers)
+
+        return run_injected if slots else run
+
+    def _with_outer_scope(self, onion: Invoke) -> Invoke:
+        """What middlewares inject: entered before the onion, left after it. A failure here is the bare INTERNAL."""
+        steps, grace = self.outer, self.app.settings.teardown_timeout
+        template, renderers = self.inner.template, self.app.renderers
+
+        async def invoke(call: Any) -> Reply:
+            exits: list[Exit] = []
+            call._late_exits = []
+            frame = call._frame = template[:]
+            frame[0] = call
+            try:
+                await steps.run(frame, exits, call._late_exits)
+                reply = await onion(call)
+            except Exception as exc:
+                reply = error_reply(call, exc, renderers)
+            except BaseException as exc:
+                await leave_scope(exits, exc, grace)
+                raise
+            if reply.streams and exits:
+                # The dispatcher owns the scopes of a stream; inner ones are left first.
+                call._exits = [*exits, *(call._exits or ())]
+                return reply
+            failure = await leave_scope(exits, reply.error, grace) if exits else None
+            return internal_error(call, failure) if failure is not None else reply
+
+        return invoke
+
+    # -- the core ------------------------------------------------------------------------------------------------------
+
+    def _execute(self) -> tuple[Callable[..., Any], bool]:
+        """The handler with its executor around, and whether its call is awaited."""
+        handler = self.endpoint.handler
+        if annotations.is_async(handler):
+            if self.executor is not None and self.executor.accepts_async:
+                return self.executor.wrap(self.handler), True
+            return self.handler, True
+        if annotations.is_async_generator(handler) or annotations.is_generator(handler):
+            return self.handler, False  # the call only makes the generator
+        if self.executor is None:
+            raise ConfigurationError(f"{self.endpoint} has no executor")
+        if self.executor.name == "inline":
+            return self.handler, False
+        return self.executor.wrap(self.handler), True
+
+    def _render(self) -> Callable[[Any, Any], Reply]:
+        """How a result becomes a reply."""
+        if self.kind is Kind.HTTP:
+            http = self.app.renderers.http
+            return lambda call, result: http(result)
+        if self.kind is Kind.RPC:
+            return _rpc_reply
+        return _plain_reply
+
+    def _core(self) -> Invoke:
+        if self.kind is Kind.SOCKET:
+            from .sockets import socket_core
+
+            return socket_core(self)
+        if self.scoped:
+            return self._scoped_core()
+        if all(node.is_source or node.mode is Mode.CONSTANT or node is CALL for node in self.nodes) and self.outer.idle:
+            return self._direct_core()
+        return self._framed_core()
+
+    def _direct_core(self) -> Invoke:
+        """Every argument is read straight from the call: no frame."""
+        run, awaited = self._execute()
+        http = self.app.renderers.http if self.kind is Kind.HTTP else None
+        render, failed = self._render(), self._failed
+        getters: list[Any] = []
+        for node in self.nodes:
+            slot = self.inner.slots[node]
+            value = self.inner.template[slot]
+            getters.append(node.func if node.is_source else (lambda call, value=value: value))
+        if http is not None and awaited and len(getters) <= 2:
+            return _small_core(run, getters, http, failed)
+
+        async def core(call: Any) -> Reply:
+            try:
+                result = run(*[get(call) for get in getters])
+                return render(call, await result if awaited else result)
+            except Exception as exc:
+                return failed(call, exc)
+
+        return core
+
+    def _framed_core(self) -> Invoke:
+        """Dependencies, none of which has anything to leave."""
+        run, awaited = self._execute()
+        render, failed, steps = self._render(), self._failed, self.inner
+        template, slots = steps.template, [steps.slots[node] for node in self.nodes]
+        has_outer, sync = not self.outer.idle, steps.purely_sync
+        none: list[Exit] = []
+
+        async def core(call: Any) -> Reply:
+            try:
+                if has_outer:
+                    frame = call._frame
+                else:
+                    frame = template[:]
+                    frame[0] = call
+                if sync:
+                    steps.run_sync(frame)
+                else:
+                    await steps.run(frame, none, none)
+                result = run(*[frame[i] for i in slots])
+                return render(call, await result if awaited else result)
+            except Exception as exc:
+                return failed(call, exc)
+
+        return core
+
+    def _scoped_core(self) -> Invoke:
+        """Dependencies with teardown: left before the reply is delivered, whatever happens."""
+        run, awaited = self._execute()
+        render, failed, steps = self._render(), self._failed, self.inner
+        template, slots = steps.template, [steps.slots[node] for node in self.nodes]
+        has_outer, grace = not self.outer.idle, self.app.settings.teardown_timeout
+
+        async def core(call: Any) -> Reply:
+            exits: list[Exit] = []
+            call._exits = exits
+            if call._late_exits is None:
+                call._late_exits = []
+            if has_outer:
+                frame = call._frame
+            else:
+                frame = call._frame = template[:]
+                frame[0] = call
+            error: Exception | None = None
+            try:
+                await steps.run(frame, exits, call._late_exits)
+                result = run(*[frame[i] for i in slots])
+                reply = render(call, await result if awaited else result)
+            except Exception as exc:
+                error = exc
+                reply = failed(call, exc)
+            except BaseException as exc:
+                await leave_scope(exits, exc, grace)
+                raise
+            if error is None and reply.streams:
+                return reply  # the dispatcher leaves the scope when the stream has ended
+            failure = await leave_scope(exits, error, grace) if exits else None
+            if failure is not None:
+                call._failed = True
+                reply = internal_error(call, failure)
+            return reply
+
+        return core
+
+    def _failed(self, call: Any, exc: Exception) -> Reply:
+        call._failed = True
+        if isinstance(exc, ValidationError):
+            exc = self._all_problems(call, exc)
+        return error_reply(call, exc, self.app.renderers)
+
+    def _all_problems(self, call: Any, first: ValidationError) -> ValidationError:
+        """One error that names every parameter that does not fit, if `first` came from binding one."""
+        problems: list[dict[str, Any]] = []
+        for node in self.inner.order:
+            if node.is_source and node.func is not None:
+                try:
+                    node.func(call)
+                except ValidationError as exc:
+                    problems += [each for each in exc.errors if each not in problems]
+                except Exception:
+                    return first
+        if first.errors and all(each in problems for each in first.errors):
+            return ValidationError(problems, first.detail)
+        return first
+
+    async def extra(self, call: Any, node: Node) -> Any:
+        """The value of a node that a container asks for while a call runs."""
+        if node in self.inner.slots and call._frame[self.inner.slots[node]] is not None:
+            return call._frame[self.inner.slots[node]]
+        made: dict[Node, Any] = call.__dict__.setdefault("_made", {})
+        if node in made:
+            return made[node]
+        steps = Steps(connected=self.kind is Kind.RPC)
+        known = {each: value for each, value in made.items()}
+        known |= {each: call._frame[slot] for each, slot in self.inner.slots.items() if each is not CALL}
+        steps.add([node])
+        frame = steps.template
+        frame[0] = call
+        todo = []
+        for each in steps.order:
+            if known.get(each) is not None:
+                frame[steps.slots[each]] = known[each]
+            else:
+                todo.append(each)
+        steps.order = todo
+        steps.compile(self.app.owner)
+        await steps.run(frame, call._exits, call._late_exits)
+        made |= {each: frame[steps.slots[each]] for each in todo}
+        return frame[steps.slots[node]]
+
+
+class _HeadPlan(Plan):
+    """A plan seen through HEAD; everything but `plain` is the original's, which is frozen later."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.plain = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plan, name)
+
+
+def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
+    """`_direct_core` for an async HTTP handler of at most two arguments: the shapes that small services are made of."""
+    if not getters:
+
+        async def core0(call: Any) -> Reply:
+            try:
+                return http(await run())
+            except Exception as exc:
+                return failed(call, exc)
+
+        return core0
+    if len(getters) == 1:
+        get = getters[0]
+
+        async def core1(call: Any) -> Reply:
+            try:
+                return http(await run(get(call)))
+            except Exception as exc:
+                return failed(call, exc)
+
+        return core1
+    first, second = getters
+
+    async def core2(call: Any) -> Reply:
+        try:
+            return http(await run(first(call), second(call)))
+        except Exception as exc:
+            return failed(call, exc)
+
+    return core2
+
+
+def _plain_reply(call: Any, result: Any) -> Reply:
+    return result if isinstance(result, Reply) else Reply(result)
+
+
+def _rpc_reply(call: Any, result: Any) -> Reply:
+    if isinstance(result, Reply):
+        return result
+    if hasattr(result, "__aiter__"):
+        return Reply(body=result)
+    if inspect.isgenerator(result):
+        from .http.response import items_of
+
+        return Reply(body=items_of(result))
+    # Encoding belongs inside the scope: a value may need its open session, and must fail before the commit.
+    return Reply(result, body=call.encode(result) if call.encode is not None else None)
+
+
+def _as_reply(call: Any, result: Any, renderers: Renderers, name: str) -> Reply:
+    if result is None:
+        raise TypeError(f"the middleware {name} returned nothing; it must return a reply, usually that of call_next")
+    return renderers.http(result) if call.kind is Kind.HTTP else Reply(result)
+
+
+def _timed(core: Invoke, seconds: float, renderers: Renderers) -> Invoke:
+    async def run(call: Any) -> Reply:
+        with anyio.move_on_after(seconds):
+            return await core(call)
+        call._failed = True
+        late = PublicError(f"The call took longer than {seconds:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
+        return error_reply(call, late, renderers)
+
+    return run

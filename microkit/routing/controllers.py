@@ -1,0 +1,93 @@
+"""Decorators that need no app: marks on functions and methods, bound when something that holds them is included."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..endpoint import Binding, Endpoint, caller_locals
+from ..triggers import Route, SocketRoute, Trigger
+
+if TYPE_CHECKING:
+    from .groups import Router
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MARKS = "__microkit_bindings__"
+
+
+def on(trigger: Trigger, **options: Any) -> Callable[[F], F]:
+    """Mark a function or method with a trigger; several stack. It is returned unchanged.
+
+    Args:
+        trigger: what starts it.
+        options: as `app.on` takes them.
+    """
+    return _mark(trigger, options, caller_locals())
+
+
+def _mark(trigger: Trigger, options: dict[str, Any], localns: dict[str, Any] | None) -> Callable[[F], F]:
+    def mark(func: F) -> F:
+        func.__dict__.setdefault(_MARKS, []).append((trigger, options, localns))
+        return func
+
+    return mark
+
+
+def route(path: str, methods: str | Iterable[str] | None = None, **options: Any) -> Callable[[F], F]:
+    """Mark with a route.
+
+    Args:
+        path: pattern.
+        methods: one or several methods; None answers every method.
+    """
+    return _mark(Route(path, methods), options, caller_locals())
+
+
+def _verb(method: str, path: str, **options: Any) -> Callable[[F], F]:
+    """Mark with a route of one method."""
+    return _mark(Route(path, method), options, caller_locals())
+
+
+get, post, put, patch, delete, head, options, trace, connect = (
+    partial(_verb, method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT")
+)
+
+
+def websocket(path: str, **options: Any) -> Callable[[F], F]:
+    """Mark with a WebSocket route."""
+    return _mark(SocketRoute(path), options, caller_locals())
+
+
+def marked_bindings(obj: Any, group: Router | None = None) -> list[Binding] | None:
+    """The bindings of a marked function, of a class with marked methods, or of an instance of one; None if unmarked.
+
+    A class is an injected owner: an instance is made per call, or is the registered service. Two methods of one class
+    may share a name, as long as they were both marked when they were defined.
+    """
+    if inspect.isclass(obj):
+        return _of_class(obj, owner=obj) or None
+    if inspect.isroutine(obj):
+        return [_bind(obj, mark, None) for mark in getattr(obj, _MARKS, ())] or None
+    bindings = [
+        _bind(getattr(obj, name), mark, None) for name, func in _functions(type(obj)) for mark in func.__dict__[_MARKS]
+    ]
+    return bindings or None
+
+
+def _of_class(cls: type, owner: Any) -> list[Binding]:
+    return [_bind(func, mark, owner) for _, func in _functions(cls) for mark in func.__dict__[_MARKS]]
+
+
+def _functions(cls: type) -> Iterator[tuple[str, Any]]:
+    names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
+    for name in names:
+        func = inspect.getattr_static(cls, name)
+        if inspect.isfunction(func) and _MARKS in func.__dict__:
+            yield name, func
+
+
+def _bind(func: Any, mark: tuple[Trigger, dict[str, Any], Any], owner: Any) -> Binding:
+    trigger, options, localns = mark
+    return Binding(Endpoint(func, owner=owner, localns=localns), trigger, dict(options))

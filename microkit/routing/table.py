@@ -1,0 +1,182 @@
+"""The route table of an application: static paths in a dict, the rest with routers, and what answers on a miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ..call import Call
+from ..errors import BadRequest, RoutingError
+from ..http.connection import decode_segments
+from .matching import ANY, Matcher, RouteEntry, RouterSpec, match_segments
+from .pattern import Pattern
+
+if TYPE_CHECKING:
+    from ..plan import Plan
+
+Match = tuple["Plan", tuple[Any, ...]]
+_Row = tuple[RouterSpec, RouteEntry]
+
+
+@dataclass
+class Fallback:
+    """The plans of one group that answer when no route does.
+
+    Attributes:
+        prefix: the group's pattern.
+        missing: 404, 405 and automatic OPTIONS, decided by the call's `miss`.
+    """
+
+    prefix: Pattern
+    missing: Plan
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why no route answers; read by the fallback handlers.
+
+    Attributes:
+        allowed: methods under which the path exists; empty: it does not.
+        method: the method that was asked for.
+        redirect: where the path with or without its trailing slash is, if the policy redirects.
+        error: the path could not even be parsed.
+    """
+
+    method: str
+    allowed: frozenset[str] = frozenset()
+    redirect: str = ""
+    error: BadRequest | None = None
+
+
+class PathTable:
+    """Matches method and path to plans.
+
+    Args:
+        rows: routers and their entries; explicit routers before automatic ones.
+        fallbacks: most specific first.
+        trailing_slash: `strict`, `redirect` or `ignore`.
+    """
+
+    def __init__(self, rows: Iterable[_Row], fallbacks: Sequence[Fallback], trailing_slash: str) -> None:
+        self._trailing_slash = trailing_slash
+        self.fallbacks = fallbacks
+        self._fixed: dict[str, dict[str, Plan]] = {}
+        tables: dict[str, tuple[RouterSpec, list[RouteEntry]]] = {}
+        for spec, entry in rows:
+            tables.setdefault(spec.name, (spec, []))[1].append(entry)
+        first = next(iter(tables), None)
+        for name, (_, entries) in tables.items():
+            if name == first:  # only the explicit router's: its static paths come before everything else
+                self._add_fixed(entries)
+        self._routers: list[Matcher] = [spec.build(tuple(entries)) for spec, entries in tables.values()]
+
+    def _add_fixed(self, entries: Iterable[RouteEntry]) -> None:
+        for entry in entries:
+            if isinstance(entry.pattern, Pattern) and entry.pattern.static:
+                self._fixed.setdefault("/" + "/".join(entry.pattern.segments), {})[entry.method] = entry.target  # type: ignore[arg-type]
+
+    def match(self, method: str, scope: dict[str, Any], call: Call) -> Match:
+        """The plan for a request, and its path values; on a miss a fallback plan, with `call.miss` set."""
+        path: str = scope["path"]
+        raw = scope.get("raw_path")
+        if scope.get("root_path") or (raw is not None and b"%" in raw):
+            try:
+                segments = _segments(scope)
+            except BadRequest as exc:
+                return self._missed(Miss(method, error=exc), path[1:].split("/"), call)
+        else:
+            methods = self._fixed.get(path)
+            if methods is not None:
+                plan = methods.get(method) or methods.get(ANY)
+                if plan is not None:
+                    return plan, ()
+            segments = path[1:].split("/")
+        for router in self._routers:
+            found = router.match(method, segments)
+            if found is not None:
+                return found
+        return self._miss(method, segments, call)
+
+    def _miss(self, method: str, segments: list[str], call: Call) -> Match:
+        if self._trailing_slash != "strict" and segments != [""]:
+            other = segments[:-1] if segments[-1] == "" else [*segments, ""]
+            for router in self._routers:
+                found = router.match(method, other) if other else None
+                if found is not None:
+                    if self._trailing_slash == "ignore":
+                        return found
+                    # Relative to the last segment, so that it leads nowhere else under any prefix or host.
+                    redirect = f"../{quote(segments[-2], '')}" if segments[-1] == "" else f"{quote(segments[-1], '')}/"
+                    return self._missed(Miss(method, redirect=redirect), segments, call)
+        allowed: set[str] = set()
+        for router in self._routers:
+            allowed |= router.allowed(segments)
+        if allowed - {"WEBSOCKET"}:
+            allowed |= {"OPTIONS"}
+        return self._missed(Miss(method, frozenset(allowed)), segments, call)
+
+    def _missed(self, miss: Miss, segments: list[str], call: Call) -> Match:
+        call.__dict__["miss"] = miss
+        for fallback in self.fallbacks:
+            values = match_segments(fallback.prefix.segments, segments, prefix=True)
+            if values is not None:
+                return fallback.missing, values
+        raise RuntimeError("the application group has no fallback plan")
+
+
+def _segments(scope: dict[str, Any]) -> list[str]:
+    """The decoded segments below the path that the application is mounted under."""
+    root: str = scope.get("root_path") or ""
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or path.encode()
+    segments = decode_segments(raw) if b"%" in raw else path[1:].split("/")
+    depth = len([part for part in root.split("/") if part])
+    below = path == root or path.startswith(root.rstrip("/") + "/")
+    return (segments[depth:] or [""]) if depth and below else segments
+
+
+def check_conflicts(entries: Iterable[RouteEntry], describe: Any) -> None:
+    """Refuse routes that can never be told apart.
+
+    Args:
+        describe: target to text for the message.
+
+    Raises:
+        RoutingError: two entries have patterns of one shape and a method in common.
+    """
+    seen: dict[tuple[str, ...], list[RouteEntry]] = {}
+    for entry in entries:
+        for other in seen.setdefault(entry.pattern.shape, []):
+            if entry.method == other.method or ANY in (entry.method, other.method):
+                method = entry.method if other.method == ANY else other.method
+                raise RoutingError(
+                    f"Two routes can never be told apart: {method} {entry.pattern} is bound to {describe(other.target)} "
+                    f"(as {other.pattern}) and to {describe(entry.target)}. Change one path or its methods."
+                )
+        seen[entry.pattern.shape].append(entry)
+
+
+@dataclass
+class Table:
+    """Everything that calls are looked up in; replaced as a whole, never changed.
+
+    Attributes:
+        http, sockets: by path.
+        procedures: by name.
+        events: by (source, name); several bindings may share an event.
+        ticks: by schedule name.
+        others: plans of plugins' own triggers, by trigger key.
+        plans: all of them.
+        paths: those with a path, and its pattern.
+    """
+
+    http: PathTable
+    sockets: PathTable
+    procedures: dict[str, Plan] = field(default_factory=dict)
+    events: dict[tuple[str, str], list[Plan]] = field(default_factory=dict)
+    ticks: dict[str, Plan] = field(default_factory=dict)
+    others: dict[Any, list[Plan]] = field(default_factory=dict)
+    plans: list[Plan] = field(default_factory=list)
+    paths: list[tuple[Plan, Pattern]] = field(default_factory=list)

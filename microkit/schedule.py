@@ -1,0 +1,201 @@
+"""Timers: the clock, the ingress of TICK bindings, and work that handlers put off."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from .dispatch import handle_tick
+from .graph import call_maybe_async
+
+if TYPE_CHECKING:
+    from .app import App
+    from .plan import Plan
+
+_logger = logging.getLogger("microkit.schedule")
+
+
+class Clock(Protocol):
+    """Where schedules take the time from; a test has one that it moves by hand."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    async def sleep_until(self, moment: float) -> None:
+        """Return at `moment`, in seconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    async def sleep_until(self, moment: float) -> None:
+        # In steps, since the machine may sleep and its clock may be set while this waits.
+        while (left := moment - time.time()) > 0:
+            await anyio.sleep(min(left, 60.0))
+
+
+def utc(moment: float) -> datetime:
+    """Seconds since the epoch as an aware datetime."""
+    return datetime.fromtimestamp(moment, timezone.utc)
+
+
+class Timers:
+    """The ingress of all TICK bindings: a task per schedule.
+
+    Args:
+        leader: whether this process fires schedules that are to fire in one process only.
+    """
+
+    name = "timers"
+
+    def __init__(self, *, leader: bool = True) -> None:
+        self._leader = leader
+        self._scope: anyio.CancelScope | None = None
+        self._pauses: list[anyio.CancelScope] = []
+        self._done = anyio.Event()
+
+    async def start(self, app: App) -> None:
+        """Start a task per schedule."""
+        plans = [
+            (name, plan)
+            for name, plan in app.table.ticks.items()
+            if self._leader or getattr(plan.binding.trigger, "each_process", False)
+        ]
+        app.runtime.tasks.start_soon(self._run, app, plans)
+
+    async def _run(self, app: App, plans: list[tuple[str, Plan]]) -> None:
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with anyio.create_task_group() as group:
+                    for name, plan in plans:
+                        group.start_soon(self._schedule, app, name, plan)
+        finally:
+            self._done.set()
+
+    async def stop(self, grace: float) -> None:
+        """Fire no more; let running ticks finish for at most `grace` seconds."""
+        for pause in self._pauses:
+            pause.cancel()
+        with anyio.move_on_after(grace):
+            await self._done.wait()
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._done.wait()
+
+    async def _schedule(self, app: App, name: str, plan: Plan) -> None:
+        trigger: Any = plan.binding.trigger
+        clock = app.clock
+        start = clock.now()
+        due = start if getattr(trigger, "immediate", False) else trigger.next_after(start, start)
+        pause = anyio.CancelScope()
+        self._pauses.append(pause)
+        overlap = getattr(trigger, "overlap", "skip")
+        async with anyio.create_task_group() as group:
+            running = _Running()
+            with pause:
+                while True:
+                    wait = due + random.uniform(0.0, getattr(trigger, "jitter", 0.0))
+                    await clock.sleep_until(wait)
+                    now = clock.now()
+                    missed, later = 0, trigger.next_after(due, start)
+                    while later <= now and getattr(trigger, "misfire", "once") != "all":
+                        missed += 1
+                        due, later = later, trigger.next_after(later, start)
+                    if missed and getattr(trigger, "misfire", "once") == "skip":
+                        _logger.warning("schedule %s skipped %d missed firings", name, missed + 1)
+                    else:
+                        fire = partial(self._fire, app, name, due, now, missed)
+                        running.offer(group, overlap, fire, name)
+                    due = later
+
+    async def _fire(self, app: App, name: str, due: float, now: float, missed: int) -> None:
+        await handle_tick(app, name, utc(due), utc(now), missed)
+
+
+class _Running:
+    """The firings of one schedule that run, and the one that waits."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waiting: Callable[[], Any] | None = None
+
+    def offer(self, group: Any, overlap: str, fire: Callable[[], Any], name: str) -> None:
+        if self.count and overlap == "skip":
+            _logger.warning("schedule %s is due while it still runs; this firing is skipped", name)
+        elif self.count and overlap == "queue":
+            self.waiting = fire
+        else:
+            self.count += 1
+            group.start_soon(self._run, fire)
+
+    async def _run(self, fire: Callable[[], Any]) -> None:
+        try:
+            next_fire: Callable[[], Any] | None = fire
+            while next_fire is not None:
+                await next_fire()
+                next_fire, self.waiting = self.waiting, None
+        finally:
+            self.count -= 1
+
+
+class Scheduler:
+    """Work for later, from inside a handler; it lives as long as the application. Inject it by its type.
+
+    Args:
+        app: the application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def after(self, seconds: float, func: Callable[..., Any], *args: Any) -> anyio.CancelScope:
+        """Call `func(*args)` once, in so many seconds.
+
+        Returns:
+            A scope whose `cancel()` calls it off.
+        """
+        return self._start(seconds, func, args, repeat=False)
+
+    def every(self, seconds: float, func: Callable[..., Any], *args: Any) -> anyio.CancelScope:
+        """Call `func(*args)` again and again, so many seconds after the last call ended.
+
+        Returns:
+            A scope whose `cancel()` ends it.
+        """
+        return self._start(seconds, func, args, repeat=True)
+
+    def _start(self, seconds: float, func: Callable[..., Any], args: tuple[Any, ...], *, repeat: bool) -> anyio.CancelScope:
+        if not self._app.runtime.running:
+            raise RuntimeError("work can be scheduled only while the application runs")
+        scope = anyio.CancelScope()
+        self._app.runtime.tasks.start_soon(self._run, scope, seconds, func, args, repeat)
+        return scope
+
+    async def _run(
+        self, scope: anyio.CancelScope, seconds: float, func: Callable[..., Any], args: tuple[Any, ...], repeat: bool
+    ) -> None:
+        clock, background = self._app.clock, self._app.runtime.background
+        with scope:
+            while True:
+                await clock.sleep_until(clock.now() + seconds)
+                background.add(scope)  # from here on shutdown waits for it
+                try:
+                    await call_maybe_async(func, *args)
+                except Exception:
+                    _logger.exception("scheduled work %s failed", getattr(func, "__qualname__", func))
+                finally:
+                    background.discard(scope)
+                if not repeat:
+                    return

@@ -1,0 +1,265 @@
+"""WebSockets (RFC 6455) over ASGI."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import anyio
+
+from .call import Kind
+from .codecs import json_dumps, json_loads
+from .errors import ConnectionClosed, Forbidden
+from .http import HTTPConnection
+from .http.headers import encode_headers
+
+_BUFFERED = 16  # messages that wait for the handler; beyond them the client is not read
+
+
+class WebSocket(HTTPConnection):
+    """One WebSocket, from handshake to close.
+
+    Args:
+        receive, send: ASGI callables.
+        scope: ASGI scope of the handshake.
+
+    Attributes:
+        accepted: whether the handshake was accepted.
+        closed: whether either side closed it.
+        close_code: the code that it was closed with, once it is.
+        session_id: session id given to `accept`, if any.
+    """
+
+    kind = Kind.SOCKET
+
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+        scope: dict[str, Any] | None = None,
+    ) -> None:
+        self.scope = scope or {"type": "websocket", "path": "/", "query_string": b"", "headers": [], "subprotocols": []}
+        self._receive = receive
+        self._send = send
+        self._messages: deque[Any] = deque()
+        self._arrived = anyio.Event()
+        self._space = anyio.Event()
+        self._waiting = False
+        self._pumped = False
+        self.accepted = False
+        self.closed = False
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self.session_id: str | None = None
+        self._handler_scope: anyio.CancelScope | None = None
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client offers."""
+        return list(self.scope.get("subprotocols", ()))
+
+    def check_origin(self) -> None:
+        """Refuse foreign origins: those outside `allowed_origins`; without that setting, those that send cookies.
+
+        Raises:
+            Forbidden: the handshake comes from a page of another origin.
+        """
+        origin = self.headers.get("origin")
+        allowed = self.app.settings.allowed_origins
+        if origin is None or (allowed is not None and ("*" in allowed or origin in allowed)):
+            return
+        own = f"{'https' if self.scope.get('scheme') == 'wss' else 'http'}://{self.headers.get('host', '')}"
+        if origin != own and (allowed is not None or "cookie" in self.headers):
+            raise Forbidden("WebSocket connections from this origin are not accepted.")
+
+    async def accept(
+        self,
+        subprotocol: str | None = None,
+        session_id: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    ) -> None:
+        """Accept the handshake.
+
+        Args:
+            subprotocol: one of `subprotocols`.
+            session_id: set as the session cookie.
+            headers: extra fields of the handshake's response.
+
+        Raises:
+            RuntimeError: it was answered already.
+            ValueError: the client did not offer the subprotocol.
+        """
+        if self.accepted or self.closed:
+            raise RuntimeError("the handshake was answered already")
+        if subprotocol is not None and subprotocol not in self.subprotocols:
+            raise ValueError(f"the client does not offer the subprotocol {subprotocol!r}")
+        raw = encode_headers(headers or ())
+        if session_id is not None:
+            from .http.cookies import format_cookie
+
+            secure = self.scope.get("scheme") == "wss"
+            cookie = format_cookie("session_id", session_id, secure=secure, http_only=True)
+            raw.append((b"set-cookie", cookie.encode("latin-1")))
+            self.session_id = session_id
+        self.accepted = True
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": raw})
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    async def receive(self) -> str | bytes:
+        """The next message.
+
+        Raises:
+            ConnectionClosed: the connection is closed and nothing is left to read.
+            RuntimeError: it was not accepted yet.
+        """
+        if not self.accepted:
+            raise RuntimeError("accept the WebSocket before receiving")
+        if not self._pumped:
+            return self._message(await self._receive())
+        while not self._messages:
+            if self.closed:
+                raise ConnectionClosed(self.close_code or 1006, self.close_reason)
+            self._waiting = True
+            try:
+                await self._arrived.wait()
+            finally:
+                self._waiting = False
+            self._arrived = anyio.Event()
+        message = self._messages.popleft()
+        if len(self._messages) == _BUFFERED - 1:
+            self._space.set()
+        return message
+
+    def _message(self, event: dict[str, Any]) -> str | bytes:
+        if event["type"] == "websocket.disconnect":
+            self._closed_by_peer(event)
+            raise ConnectionClosed(self.close_code or 1006, self.close_reason)
+        text = event.get("text")
+        return event["bytes"] if text is None else text
+
+    def _closed_by_peer(self, event: dict[str, Any]) -> None:
+        self.closed = True
+        if self.close_code is None:
+            self.close_code = event.get("code") or 1005
+            self.close_reason = event.get("reason") or ""
+
+    async def pump(self) -> None:
+        """Move messages from the server to the handler, and cancel the handler when the client leaves."""
+        self._pumped = True
+        limit = self.app.settings.max_websocket_message
+        while True:
+            while len(self._messages) >= _BUFFERED:
+                self._space = anyio.Event()
+                await self._space.wait()
+            event = await self._receive()
+            if event["type"] == "websocket.connect":
+                continue
+            if event["type"] == "websocket.disconnect":
+                self._closed_by_peer(event)
+                break
+            message = self._message(event)
+            if limit is not None and len(message) > limit:
+                await self.close(1009, "message too big")
+                break
+            self._messages.append(message)
+            self._arrived.set()
+        self._arrived.set()
+        # A handler that waits for a message gets ConnectionClosed; one with messages to read may read them first; one
+        # that is busy with something else is cancelled.
+        if not self._waiting and not self._messages and self._handler_scope is not None:
+            self._handler_scope.cancel()
+
+    async def receive_text(self) -> str:
+        """The next message, which must be text.
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            ValueError: the message is binary.
+        """
+        message = await self.receive()
+        if not isinstance(message, str):
+            raise ValueError("the client sent a binary message where text was expected")
+        return message
+
+    async def receive_bytes(self) -> bytes:
+        """The next message, which must be binary.
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            ValueError: the message is text.
+        """
+        message = await self.receive()
+        if not isinstance(message, bytes):
+            raise ValueError("the client sent a text message where a binary one was expected")
+        return message
+
+    async def receive_json(self) -> Any:
+        """The value of the next message, text or binary.
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            ValueError: it is no JSON.
+        """
+        message = await self.receive()
+        return json_loads(message.encode() if isinstance(message, str) else message)
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """The messages until the connection is closed."""
+        while True:
+            try:
+                message = await self.receive()
+            except ConnectionClosed:
+                return
+            yield message
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    async def send_text(self, data: str) -> None:
+        """Send text.
+
+        Raises:
+            RuntimeError: not accepted yet.
+            ConnectionClosed: the connection is closed.
+        """
+        self._check_open()
+        await self._send({"type": "websocket.send", "text": data})
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes. Raises as `send_text`."""
+        self._check_open()
+        await self._send({"type": "websocket.send", "bytes": data})
+
+    async def send_json(self, data: Any) -> None:
+        """Send a value as JSON text. Raises as `send_text`, and TypeError if it has no JSON form."""
+        await self.send_text(json_dumps(data).decode())
+
+    def _check_open(self) -> None:
+        if not self.accepted:
+            raise RuntimeError("accept the WebSocket before sending")
+        if self.closed:
+            raise ConnectionClosed(self.close_code or 1006, self.close_reason)
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close; before accept this rejects the handshake. A second close does nothing.
+
+        Args:
+            code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999 (RFC 6455 section 7.4).
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: the code cannot be sent, or the reason is too long.
+        """
+        if code not in _SENDABLE and not 3000 <= code <= 4999:
+            raise ValueError(f"{code} is no close code that can be sent")
+        if reason is not None and len(reason.encode()) > 123:
+            raise ValueError("a close reason has at most 123 bytes")
+        if self.closed:
+            return
+        self.closed = True
+        self.close_code, self.close_reason = code, reason or ""
+        await self._send({"type": "websocket.close", "code": code, "reason": reason or ""})
+
+
+_SENDABLE = frozenset({1000, 1001, 1003, *range(1007, 1015)})
