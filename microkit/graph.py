@@ -418,6 +418,8 @@ class ScopeOwner:
     async def close(self, grace: float) -> BaseException | None:
         """Leave all instances in reverse order. Returns the first failure, if any."""
         self.stop()
+        if self._jobs is not None:
+            self._jobs[1].close()
         failure = await leave_scope(self.exits, sys.exc_info()[1], grace)
         self.instances.clear()
         self._task = None
