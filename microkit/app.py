@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dispatch
 from .annotations import location
-from .asgi import serve_http, serve_lifespan
+from .asgi import asgi
 from .build import Builder
 from .builtin import KernelPlugin
 from .call import Call, Kind, Reply, RpcRequest
@@ -34,7 +34,6 @@ from .schedule import Clock, Scheduler, SystemClock
 from .selection import Selection
 from .session import SessionBackend
 from .settings import KernelSettings, load_settings
-from .sockets import serve_socket
 from .triggers import TriggerSpec
 from .validation import ValidatorSpec, Validators
 
@@ -110,7 +109,7 @@ class App(Router):
         self.tolerant = False
         self._given = (tuple(plugins), discover, settings or {}, router, validator)
         self._manager: PluginManager | None = None
-        self._table: Table | None = None
+        self.compiled: Any = None  # the Table; `table` builds it on first use
         self._base_nodes: dict[Any, Node] = {}
         for source in service_providers:
             self.registry.add_services(source)
@@ -204,10 +203,9 @@ class App(Router):
         Raises:
             ConfigurationError: something cannot be built.
         """
-        if self._table is None:
+        if self.compiled is None:
             self.build()
-        assert self._table is not None
-        return self._table
+        return self.compiled
 
     def build(self) -> Table:
         """Load plugins and compile all bindings. Needs no event loop.
@@ -216,7 +214,7 @@ class App(Router):
             ConfigurationError: something cannot be resolved, told apart or bound.
         """
         manager = self.plugins
-        if self._table is None:
+        if self.compiled is None:
             self.catalog = Catalog(
                 self,
                 self.registry,
@@ -225,10 +223,10 @@ class App(Router):
                 dict(self.dependency_overrides),
                 base_nodes=self._base_nodes,
             )
-            self._table = Builder(self, self.catalog).build()
+            self.compiled = Builder(self, self.catalog).build()
             if not self.dependency_overrides:
                 self._base_nodes = self.catalog.app_nodes
-        return self._table
+        return self.compiled
 
     def app_nodes(self) -> list[Node]:
         """The app-scoped services that some plan reaches, each after those that it holds."""
@@ -261,11 +259,11 @@ class App(Router):
     def reset(self) -> None:
         """After shutdown: the application can be changed and started again."""
         self._close("")
-        self._table = None
+        self.compiled = None
         self._base_nodes = {}
 
     def _rebuild(self) -> None:
-        self._table = None
+        self.compiled = None
         if self.runtime.running:
             self.build()
             self.freeze()
@@ -314,20 +312,7 @@ class App(Router):
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """ASGI 3."""
-        kind = scope["type"]
-        if kind == "http":
-            if not self.runtime.running:
-                await self.runtime.ensure_started()
-            await serve_http(self, scope, receive, send)
-        elif kind == "websocket":
-            await self.runtime.ensure_started()
-            await serve_socket(self, scope, receive, send)
-        elif kind == "lifespan":
-            await serve_lifespan(self, scope, receive, send)
-        else:
-            raise ValueError(f"unknown ASGI scope type {kind!r}; this application serves http, websocket and lifespan")
+    __call__ = asgi
 
     async def handle(self, call: Call) -> Reply:
         """Run one request directly, without a server.

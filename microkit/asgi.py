@@ -14,6 +14,7 @@ from . import dispatch
 from .call import Reply
 from .errors import ClientDisconnect, MicrokitError, StreamAborted
 from .http import FileResponse, Request
+from .sockets import serve_socket
 
 if TYPE_CHECKING:
     from .app import App
@@ -24,39 +25,62 @@ _LENGTHS = tuple((b"content-length", b"%d" % n) for n in range(4096))
 _new = Request.__new__
 
 
-async def serve_http(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Serve one ASGI HTTP request."""
+async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """ASGI 3: `App.__call__`. HTTP is served in this very coroutine, since each further one costs.
+
+    Raises:
+        ValueError: the scope's type is none of http, websocket and lifespan.
+    """
+    if scope["type"] != "http":
+        await _serve_other(app, scope, receive, send)
+        return
+    if not app.runtime.running:
+        await app.runtime.ensure_started()
     request = _new(Request)
     request.scope = scope
     request.receive = receive
     request.app = app
-    plan, request.values = app.table.http.match(scope["method"], scope, request)
+    plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
-    if plan.plain and not app.observers:
-        # The common case: nothing is open after the plan, so delivery is two messages.
-        reply = await plan.invoke(request)
-        body = reply.body
-        if type(body) is bytes and body:
-            headers = reply.raw_headers
-            if len(headers) == 1 or not any(name == b"content-length" for name, _ in headers):
-                size = len(body)
-                headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
-            await send({"type": "http.response.start", "status": reply.http_status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            if request._background is not None:
-                await dispatch.after_delivery(request)
-            return
-        await _deliver(request, reply, send)
-        await dispatch.after_delivery(request)
-        return
 
     async def deliver(reply: Reply) -> None:
         await _deliver(request, reply, send)
 
-    try:
+    if not plan.plain or app.observers:
         await dispatch.run(request, deliver)
-    except ClientDisconnect:
-        _logger.debug("the client of call %s left", request.id)
+        return
+    try:
+        reply = await plan.invoke(request)
+    except BaseException as exc:
+        await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
+        raise
+    body = reply.body
+    if type(body) is not bytes or not body or request._exits:
+        await dispatch.conclude(request, reply, deliver)
+        return
+    # The common case: nothing is open any more, so delivery is two messages.
+    headers = reply.raw_headers
+    if len(headers) == 1 or not any(name == b"content-length" for name, _ in headers):
+        size = len(body)
+        headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
+    status = reply._http
+    if status is None:
+        status = reply.http_status
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    if request._background is not None:
+        await dispatch.after_delivery(request)
+
+
+async def _serve_other(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    kind = scope["type"]
+    if kind == "lifespan":
+        await serve_lifespan(app, scope, receive, send)
+    elif kind == "websocket":
+        await app.runtime.ensure_started()
+        await serve_socket(app, scope, receive, send)
+    else:
+        raise ValueError(f"unknown ASGI scope type {kind!r}; this application serves http, websocket and lifespan")
 
 
 async def _deliver(request: Request, reply: Reply, send: Any) -> None:

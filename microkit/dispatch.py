@@ -42,13 +42,14 @@ async def run(call: Call, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
         if call.plan.grouped:
             async with anyio.create_task_group() as group:
                 call.__dict__["task_group"] = group
-                reply = await _run(call, deliver)
+                reply = await conclude(call, await call.plan.invoke(call), deliver)
                 group.cancel_scope.cancel()
         else:
-            reply = await _run(call, deliver)
-    finally:
+            reply = await conclude(call, await call.plan.invoke(call), deliver)
+    except BaseException as exc:
         # Nothing of a call may outlive it, even if it was cancelled between its plan and its delivery.
-        await close_scopes(call, None)
+        await close_scopes(call, exc)
+        raise
     if observers:
         duration = time.perf_counter() - started
         for observer in observers:
@@ -56,15 +57,18 @@ async def run(call: Call, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
     return reply
 
 
-async def _run(call: Call, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
-    reply = await call.plan.invoke(call)
-    if not reply.streams:
-        # A middleware replaced the stream, so nothing needs the scope any more.
-        failure = await close_scopes(call, None, late=False)
-        if failure is not None:
-            reply = internal_error(call, failure)
-    await deliver(reply)
-    await after_delivery(call)
+async def conclude(call: Call, reply: Reply, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
+    """Deliver what a plan replied, then run the call's background tasks. Returns the reply that was delivered."""
+    try:
+        if not reply.streams:
+            # A middleware replaced the stream, so nothing needs the scope any more.
+            failure = await close_scopes(call, None, late=False)
+            if failure is not None:
+                reply = internal_error(call, failure)
+        await deliver(reply)
+        await after_delivery(call)
+    finally:
+        await close_scopes(call, None)
     return reply
 
 

@@ -59,7 +59,7 @@ class Plan:
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
         invoke: runs a call through everything; never raises but for cancellation.
-        plain: the reply needs nothing but sending: no scope stays open and the method is not HEAD.
+        plain: what it needs is over once its reply is delivered, and the method is not HEAD.
     """
 
     def __init__(
@@ -120,7 +120,8 @@ class Plan:
         if not self.outer.idle:
             call = self._with_outer_scope(call)
         self.invoke = call
-        self.plain = not (self.scoped or self.grouped or self._may_be_head())
+        late = any(node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes())
+        self.plain = not (late or self.grouped or self._uses_container or self._may_be_head())
 
     def _may_be_head(self) -> bool:
         methods = getattr(self.binding.trigger, "methods", ())
