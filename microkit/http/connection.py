@@ -27,6 +27,8 @@ class QueryParams(Mapping[str, str]):
         Raises:
             PayloadTooLarge: more than `max_fields` fields.
         """
+        if not query:
+            return cls()
         try:
             return cls(parse_qsl(query, keep_blank_values=True, max_num_fields=max_fields))
         except ValueError:
@@ -37,6 +39,12 @@ class QueryParams(Mapping[str, str]):
             if key == name:
                 return value
         raise KeyError(name)
+
+    def get(self, name: str, default: Any = None) -> Any:  # Mapping's own goes by way of KeyError, which is dear
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        return default
 
     def getlist(self, name: str) -> list[str]:
         """All values of a name, in order."""

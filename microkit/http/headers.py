@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -50,6 +51,13 @@ class Headers(Mapping[str, str]):
             if key == wanted:
                 return value.decode("latin-1")
         raise KeyError(name)
+
+    def get(self, name: str, default: Any = None) -> Any:  # Mapping's own goes by way of KeyError, which is dear
+        wanted = name.lower().encode("latin-1")
+        for key, value in self.raw:
+            if key == wanted:
+                return value.decode("latin-1")
+        return default
 
     def getlist(self, name: str) -> list[str]:
         """All values of a name, in order."""
