@@ -14,8 +14,9 @@ from .hookspecs import hookimpl
 from .http import HTTPConnection, Request
 from .routing.controllers import marked_bindings
 from .routing.matching import LINEAR, RouterSpec
-from .schedule import Scheduler
+from .schedule import TIMERS, Scheduler
 from .settings import KernelSettings, SettingsSpec
+from .transport import TransportSpec
 from .triggers import Event, Every, Procedure, Route, SocketRoute, TriggerSpec
 from .validation import KERNEL_VALIDATOR, ValidatorSpec
 from .websocket import WebSocket
@@ -63,6 +64,13 @@ class KernelPlugin:
         return SettingsSpec("app", KernelSettings)
 
     @hookimpl
+    def microkit_configure(self, app: App) -> None:
+        if app.settings.inspect_path is not None:
+            from .inspect import page_binding
+
+            app.items.append(page_binding(app.settings.inspect_path))
+
+    @hookimpl
     def microkit_routers(self) -> Iterable[RouterSpec]:
         return [LINEAR]
 
@@ -86,6 +94,10 @@ class KernelPlugin:
     @hookimpl
     def microkit_session_backends(self) -> Iterable[session.SessionBackendSpec]:
         return [session.MEMORY]
+
+    @hookimpl
+    def microkit_transports(self) -> Iterable[TransportSpec]:
+        return [TIMERS]
 
     @hookimpl
     def microkit_triggers(self) -> Iterable[TriggerSpec]:
