@@ -34,6 +34,7 @@ from .schedule import Clock, Scheduler, SystemClock
 from .selection import Selection
 from .session import SessionBackend
 from .settings import KernelSettings, load_settings
+from .transport import TransportSpec
 from .triggers import TriggerSpec
 from .validation import ValidatorSpec, Validators
 
@@ -164,6 +165,7 @@ class App(Router):
         self.validators = Validators(([validator] if validator is not None else []) + contributed)
         self.executors: dict[str, ExecutorSpec] = {each.value.name: each.value for each in hooks.executors()}
         self.trigger_specs: dict[type, TriggerSpec] = {each.value.type: each.value for each in hooks.triggers()}
+        self.transports: dict[str, TransportSpec] = {each.value.name: each.value for each in hooks.transports()}
         self.router_specs: dict[str, RouterSpec] = {each.value.name: each.value for each in hooks.routers()}
         automatic = [spec for spec in self.router_specs.values() if spec.automatic]
         self.router_spec = self.router_named(router) if router else (automatic or [self.router_specs["linear"]])[0]
@@ -269,6 +271,11 @@ class App(Router):
             self.freeze()
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the application takes work: false before its ingresses are open, and once shutdown has begun."""
+        return self.runtime.ready
 
     def on_startup(self, func: F) -> F:
         """Run `func` at start-up, after app-scoped services were built. Works as a decorator."""

@@ -122,6 +122,7 @@ class Builder:
         layers = [self._layer(spec, resolver) for spec in member.layers if spec.wraps(trigger.kind)]
         names = tuple(param.name for param in path)
         plan = Plan(self.app, binding, resolver, layers, self._executor(binding), names)
+        plan.ingress = spec.ingress
         if pattern is not None:
             plan.address = str(replace(trigger, path=pattern.text))  # type: ignore[type-var]
         self.plans.append(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ class Runtime:
         background: cancel scopes of background work that is running.
         state: what the app's lifespan yielded, as a mapping.
         tasks: a task group for work that lives as long as the application.
+        ready: start-up is over and shutdown has not begun; a host keeps it false also while an ingress is not open.
+        processes: how many processes serve the application, as far as the host knows.
     """
 
     def __init__(self, app: App) -> None:
@@ -46,6 +49,9 @@ class Runtime:
         self.state: dict[str, Any] = {}
         self.tasks: Any = None
         self.running = False
+        self.ready = False
+        self.processes = 1
+        self._grace: float | None = None
         self._starting: anyio.Event | None = None
         self._stopped: anyio.Event | None = None
         self._error: BaseException | None = None
@@ -85,20 +91,42 @@ class Runtime:
         if state is not None:
             state.update(self.state)
 
-    async def stop(self) -> None:
+    async def ended(self) -> None:
+        """Return when the application has stopped, for whatever reason.
+
+        Raises:
+            Exception: a failure ended it.
+        """
+        if self._stopped is not None:
+            await self._stopped.wait()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    async def stop(self, grace: float | None = None) -> None:
         """Drain background work, shut down in reverse order of start-up. A stop without a start is a no-op.
+
+        Args:
+            grace: seconds for the background work; None: the setting `shutdown_timeout`.
 
         Raises:
             Exception: the first failure of a shutdown step; the others ran all the same.
         """
         if self._starting is None:
             return
+        self._grace = grace
+        started = self._starting.is_set()
         await self._stop_root()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        if started:
+            await self.ended()
 
     async def _stop_root(self) -> None:
+        self.ready = False
+        if self._starting is not None and not self._starting.is_set():
+            # In the middle of start-up, where a step may hang.
+            self._error = StartupError("Start-up was cut short: the application was told to stop.")
+            if self.tasks is not None:
+                self.tasks.cancel_scope.cancel()
         self.app.owner.stop()
         if self._stopped is not None:
             await self._stopped.wait()
@@ -108,26 +136,29 @@ class Runtime:
     async def _root(self) -> None:
         undo: list[tuple[str, _Undo]] = []
         starting, stopped = self._starting, self._stopped
-        assert starting is not None and stopped is not None
+        assert starting is not None
+        assert stopped is not None
         try:
             async with anyio.create_task_group() as tasks:
                 self.tasks = tasks
+                if self._error is not None:  # stopped before this task ran for the first time
+                    tasks.cancel_scope.cancel()
                 try:
                     await self._start(undo)
-                    self.running = True
+                    self.running = self.ready = True
                     starting.set()
                     await self.app.owner.serve()
                     await self._drain()
                 except Exception as exc:
                     self._error = exc
                 finally:
-                    self.running = False
+                    self.running = self.ready = False
                     await self._undo(undo)
                     tasks.cancel_scope.cancel()
         except Exception as exc:
             self._error = self._error or exc
         finally:
-            self._starting = None
+            self._starting = self.tasks = None
             self.app.reset()
             stopped.set()
             starting.set()
@@ -168,16 +199,16 @@ class Runtime:
 
     async def _drain(self) -> None:
         """Give background work its time, then cancel it."""
-        if not self.background:
-            return
-        with anyio.move_on_after(self.app.settings.shutdown_timeout):
+        settings = self.app.settings
+        with anyio.move_on_after(settings.shutdown_timeout if self._grace is None else self._grace):
             while self.background:
                 await anyio.sleep(0.01)
         for scope in list(self.background):
             _logger.warning("background work was cancelled at shutdown: it was not done in time")
             scope.cancel()
-        while self.background:
-            await anyio.sleep(0.01)
+        with anyio.move_on_after(settings.teardown_timeout):  # a thread does not hear of the cancellation
+            while self.background:
+                await anyio.sleep(0.01)
 
     async def _undo(self, undo: list[tuple[str, _Undo]]) -> None:
         grace = self.app.settings.shutdown_timeout
@@ -217,7 +248,9 @@ async def _enter(manager: AbstractAsyncContextManager[Any], what: str, undo: lis
 def _failed(what: str, exc: BaseException) -> MicrokitError:
     if isinstance(exc, MicrokitError):
         return exc
-    return StartupError(f"Start-up failed in {what}: {type(exc).__name__}: {exc}")
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return StartupError(f"Start-up failed in {what}: {type(exc).__name__}: {exc}{where}")
 
 
 def as_context(lifespan: Any, app: App) -> AbstractAsyncContextManager[Any]:

@@ -54,6 +54,7 @@ class Plan:
     Attributes:
         binding, endpoint, kind, options: what it was compiled from.
         address: for logs and people.
+        ingress: name of the ingress that serves the binding; empty for what the kernel adds itself.
         value_names: names of the path values.
         layers: the middleware, outermost first.
         handler: the handler as a callable of positional arguments.
@@ -77,6 +78,7 @@ class Plan:
         self.kind: Kind = binding.trigger.kind
         self.options = binding.options
         self.address = str(binding.trigger)
+        self.ingress = ""
         self.value_names = value_names
         self.resolver = resolver
         self.layers = layers

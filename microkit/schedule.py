@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from .call import Kind
 from .dispatch import handle_tick
 from .graph import call_maybe_async
+from .transport import Process, TransportSpec
 
 if TYPE_CHECKING:
     from .app import App
@@ -52,35 +54,32 @@ def utc(moment: float) -> datetime:
 
 
 class Timers:
-    """The ingress of all TICK bindings: a task per schedule.
-
-    Args:
-        leader: whether this process fires schedules that are to fire in one process only.
-    """
+    """The ingress of all TICK bindings: a task per schedule. Only the first of several processes fires those that are
+    not `each_process`."""
 
     name = "timers"
 
-    def __init__(self, *, leader: bool = True) -> None:
-        self._leader = leader
-        self._scope: anyio.CancelScope | None = None
+    def __init__(self) -> None:
+        self._scope = anyio.CancelScope()
         self._pauses: list[anyio.CancelScope] = []
         self._done = anyio.Event()
 
-    async def start(self, app: App) -> None:
+    async def start(self, app: App, process: Process) -> None:
         """Start a task per schedule."""
         plans = [
             (name, plan)
             for name, plan in app.table.ticks.items()
-            if self._leader or getattr(plan.binding.trigger, "each_process", False)
+            if process.index == 0 or getattr(plan.binding.trigger, "each_process", False)
         ]
-        app.runtime.tasks.start_soon(self._run, app, plans)
+        self._pauses = [anyio.CancelScope() for _ in plans]
+        process.tasks.start_soon(self._run, app, plans)
 
     async def _run(self, app: App, plans: list[tuple[str, Plan]]) -> None:
         try:
-            with anyio.CancelScope() as self._scope:
+            with self._scope:
                 async with anyio.create_task_group() as group:
-                    for name, plan in plans:
-                        group.start_soon(self._schedule, app, name, plan)
+                    for (name, plan), pause in zip(plans, self._pauses, strict=True):
+                        group.start_soon(self._schedule, app, name, plan, pause)
         finally:
             self._done.set()
 
@@ -90,17 +89,14 @@ class Timers:
             pause.cancel()
         with anyio.move_on_after(grace):
             await self._done.wait()
-        if self._scope is not None:
-            self._scope.cancel()
-            await self._done.wait()
+        self._scope.cancel()
+        await self._done.wait()
 
-    async def _schedule(self, app: App, name: str, plan: Plan) -> None:
+    async def _schedule(self, app: App, name: str, plan: Plan, pause: anyio.CancelScope) -> None:
         trigger: Any = plan.binding.trigger
         clock = app.clock
         start = clock.now()
         due = start if getattr(trigger, "immediate", False) else trigger.next_after(start, start)
-        pause = anyio.CancelScope()
-        self._pauses.append(pause)
         overlap = getattr(trigger, "overlap", "skip")
         async with anyio.create_task_group() as group:
             running = _Running()
@@ -121,7 +117,13 @@ class Timers:
                     due = later
 
     async def _fire(self, app: App, name: str, due: float, now: float, missed: int) -> None:
-        await handle_tick(app, name, utc(due), utc(now), missed)
+        try:
+            await handle_tick(app, name, utc(due), utc(now), missed)
+        except Exception:  # of an observer or a scope around the handler: the next firing must not suffer
+            _logger.exception("a firing of schedule %s failed", name)
+
+
+TIMERS = TransportSpec("timers", Kind.TICK, server=Timers, automatic=True)
 
 
 class _Running:
@@ -176,7 +178,9 @@ class Scheduler:
         """
         return self._start(seconds, func, args, repeat=True)
 
-    def _start(self, seconds: float, func: Callable[..., Any], args: tuple[Any, ...], *, repeat: bool) -> anyio.CancelScope:
+    def _start(
+        self, seconds: float, func: Callable[..., Any], args: tuple[Any, ...], *, repeat: bool
+    ) -> anyio.CancelScope:
         if not self._app.runtime.running:
             raise RuntimeError("work can be scheduled only while the application runs")
         scope = anyio.CancelScope()

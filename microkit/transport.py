@@ -2,22 +2,113 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import _bridge
 from .call import Kind
+from .errors import StartupError
+from .hookrules import nearest
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from .app import App
     from .call import Message
 
 
-class TransportServer(Protocol):
-    """An ingress: it turns what arrives into calls of the application."""
+@dataclass(eq=False)
+class Process:
+    """The process that an ingress runs in, as its host describes it.
 
-    async def start(self, app: App) -> None:
-        """Open it. Returns when it accepts; the work goes on in tasks of the host (`app.runtime.tasks`).
+    Attributes:
+        tasks: where an ingress starts its tasks. A failure of one of them ends the process.
+        index: number of this process among those that serve the application, from 0.
+        count: how many there are.
+        options: what `app.run(...)` was given for ingresses, such as `host` and `port`.
+        sockets: listening sockets by the ingress and address that they were asked for with.
+    """
+
+    tasks: TaskGroup
+    index: int = 0
+    count: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sockets: dict[str, list[socket.socket]] = field(default_factory=dict[str, list[socket.socket]])
+
+    def listen(self, ingress: str, host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
+        """Listening TCP sockets, one per address of `host`; those of the supervisor where it has them already.
+
+        Args:
+            ingress: who asks, for messages and as part of the key.
+            host: name or address; an empty one is every interface.
+            port: 0 takes a free one.
+            backlog: connections that may wait to be accepted.
+
+        Raises:
+            StartupError: the address cannot be taken; the message says why and what to do.
+        """
+        key = f"{ingress} {host}:{port}"
+        if key not in self.sockets:
+            try:
+                self.sockets[key] = _listen(host, port, backlog)
+            except OSError as exc:
+                reason = _REASONS.get(exc.errno or 0, f"{exc.strerror or exc}. Choose another host or port.")
+                if isinstance(exc, socket.gaierror):
+                    reason = f"{host!r} is no known host name. Correct the setting host (--host)."
+                raise StartupError(f"The {ingress} ingress cannot listen on {host or '*'}:{port}: {reason}") from exc
+        return self.sockets[key]
+
+
+_REASONS = {
+    errno.EADDRINUSE: "the address is in use. Stop the program that has it, or choose another port (--port, or the "
+    "setting port; 0 takes a free one).",
+    errno.EACCES: "the system does not permit it; ports below 1024 need privileges. Choose a higher port (--port).",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address. Correct the setting host (--host).",
+}
+
+
+def _listen(host: str, port: int, backlog: int) -> list[socket.socket]:
+    found: list[socket.socket] = []
+    infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(infos):
+            try:
+                each = socket.socket(family, kind, protocol)
+            except OSError as exc:  # a family that the name has and the machine has not
+                if exc.errno == errno.EAFNOSUPPORT and len(infos) > 1:
+                    continue
+                raise
+            found.append(each)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # A free port is the same one on all addresses.
+            taken = port or (found[0].getsockname()[1] if len(found) > 1 else 0)
+            each.bind((address[0], taken, *address[2:]))
+            each.listen(backlog)
+            each.setblocking(False)
+    except BaseException:
+        for each in found:
+            each.close()
+        raise
+    return found
+
+
+class TransportServer(Protocol):
+    """An ingress: it turns what arrives into calls of the application.
+
+    Attributes:
+        name: for logs, messages and `--only`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def start(self, app: App, process: Process) -> None:
+        """Open it. Returns when it accepts; the work goes on in `process.tasks`.
 
         Raises:
             StartupError: it cannot be opened; the message says why and what to do.
@@ -88,21 +179,62 @@ class TransportSpec:
     Attributes:
         name: what the host and `app.run` select it by.
         kinds: kinds of call that it brings in.
-        server: makes the ingress, or None.
+        ingress: name of the ingress that its server is, as in `TriggerSpec.ingress`; empty: its own name. Of several
+            automatic ones the host takes the first that runs on the backend.
+        server: makes the ingress, without arguments; or None.
         client: makes the caller's side from a URL, or None.
         broker: makes a broker from a URL, or None.
         schemes: URL schemes that select it, such as `amqp`.
         backends: anyio backends that it runs on.
         durable: nothing that its broker accepted is lost.
-        automatic: the host starts it by itself when the app has bindings of its kinds.
+        in_process: its broker lives in the memory of one process, so several processes would not hear each other.
+        automatic: the host starts it by itself when the app has bindings for its ingress.
     """
 
     name: str
     kinds: Kind
-    server: Callable[..., TransportServer] | None = None
+    ingress: str = ""
+    server: Callable[[], TransportServer] | None = None
     client: Callable[[str], TransportClient] | None = None
     broker: Callable[[str], Broker] | None = None
     schemes: tuple[str, ...] = ()
     backends: tuple[str, ...] = field(default=("asyncio", "trio"))
     durable: bool = False
+    in_process: bool = False
     automatic: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ingress", self.ingress or self.name)
+
+
+def broker_for(app: App, url: str) -> Broker:
+    """Make the broker that a URL selects; for ingresses and plugins, while the application starts.
+
+    Args:
+        app: the application; its plugins bring the brokers.
+        url: such as `amqp://localhost` or `memory://`.
+
+    Raises:
+        StartupError: no plugin brings the scheme, or its broker cannot be used on this backend or with that many
+            processes.
+    """
+    scheme = url.partition(":")[0]
+    specs = {each: spec for spec in app.transports.values() if spec.broker is not None for each in spec.schemes}
+    spec = specs.get(scheme)
+    if spec is None or spec.broker is None:
+        raise StartupError(
+            f"No active plugin brings a broker for {scheme}://.{nearest(scheme, specs)} There are: "
+            f"{', '.join(sorted(specs)) or 'none'}. Install or enable the plugin, or correct the URL."
+        )
+    if (backend := _bridge.current_backend()) not in spec.backends:
+        raise StartupError(
+            f"The broker {scheme}:// runs on {' and '.join(spec.backends)} only, not on {backend}. Use "
+            f"--backend {spec.backends[0]}, or a broker of another scheme."
+        )
+    if spec.in_process and app.runtime.processes > 1:
+        raise StartupError(
+            f"The broker {scheme}:// lives in the memory of one process, so its messages would not reach the "
+            f"others of the {app.runtime.processes} workers. Use a broker that processes share (such as sqlite:// or "
+            f"amqp://), or one process (--workers 1)."
+        )
+    return spec.broker(url)
