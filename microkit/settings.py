@@ -59,6 +59,7 @@ class KernelSettings:
         max_query_fields: fields of one query string.
         max_websocket_message: bytes of one WebSocket message.
         shutdown_timeout: seconds to drain what runs before it is cancelled.
+        shutdown_delay: seconds between `app.ready` turning false and the ingresses closing, for a load balancer to notice.
         teardown_timeout: seconds of grace for the teardown of a cancelled call.
         inspect_path: path of the endpoint page; None for no page.
         allowed_origins: origins that may open a WebSocket from a browser; None for the default of the kernel.
@@ -74,6 +75,7 @@ class KernelSettings:
     max_query_fields: int = 1000
     max_websocket_message: int = _MIB
     shutdown_timeout: float = 30.0
+    shutdown_delay: float = 0.0
     teardown_timeout: float = 10.0
     inspect_path: str | None = None
     allowed_origins: tuple[str, ...] | None = None
@@ -86,7 +88,7 @@ class KernelSettings:
             if field.name.startswith("max_") and value < 1:
                 raise ValueError(f"{field.name} must be at least 1")
             # The comparison is false for NaN too.
-            if field.name.endswith("_timeout") and not value >= 0:
+            if field.name.endswith(("_timeout", "_delay")) and not value >= 0:
                 raise ValueError(f"{field.name} must be 0 or more seconds")
 
 

@@ -26,6 +26,7 @@ class Process:
 
     Attributes:
         tasks: where an ingress starts its tasks. A failure of one of them ends the process.
+        backend: the anyio backend that it runs on.
         index: number of this process among those that serve the application, from 0.
         count: how many there are.
         options: what `app.run(...)` was given for ingresses, such as `host` and `port`.
@@ -33,6 +34,7 @@ class Process:
     """
 
     tasks: TaskGroup
+    backend: str = "asyncio"
     index: int = 0
     count: int = 1
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -1,0 +1,364 @@
+"""The host: one owner of signals, lifespan and ingresses.
+
+Start-up follows the application's own order and opens the ingresses last; they are the first to go at shutdown, where
+all of them stop accepting at once and drain side by side to one deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .annotations import describe
+from .errors import ConfigurationError, MicrokitError, StartupError
+from .hookrules import nearest
+from .supervisor import Supervisor, Worker, own_worker
+from .transport import Process, TransportServer, TransportSpec
+
+if TYPE_CHECKING:
+    from .app import App
+
+_logger = logging.getLogger("microkit.host")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Host:
+    """Serves one application in this process.
+
+    Args:
+        app: the application.
+        transports: ingresses beside, or instead of, those that the application's bindings ask for: names of transports,
+            or `TransportServer` objects.
+        only: names of ingresses or transports; no other one is opened. None: all.
+        backend: the anyio backend that this runs on.
+        options: what ingresses may read of the caller's wishes, such as `host` and `port`.
+        worker: this process's place under a supervisor; None without one.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        transports: Sequence[str | TransportServer] = (),
+        *,
+        only: Iterable[str] | None = None,
+        backend: str = "asyncio",
+        options: Mapping[str, Any] | None = None,
+        worker: Worker | None = None,
+    ) -> None:
+        self.app = app
+        self._transports = transports
+        self._only = None if only is None else list(only)
+        self._backend = backend
+        self._options = options or {}
+        self._worker = worker
+        self._stopping = anyio.Event()
+        self._opening: anyio.CancelScope | None = None
+        self.opened = anyio.Event()
+
+    def stop(self) -> None:
+        """Shut down, as the first signal does."""
+        self.app.runtime.ready = False
+        self._stopping.set()
+        if self._opening is not None:
+            self._opening.cancel()
+
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        """Cancel the block when this host is told to stop."""
+        with anyio.CancelScope() as self._opening:
+            if self._stopping.is_set():
+                self._opening.cancel()
+            yield
+        self._opening = None
+
+    async def serve(self) -> None:
+        """Start the application, open its ingresses, and serve until a signal or `stop`; then drain and shut down.
+
+        Raises:
+            MicrokitError: something cannot be built or started; what was started is torn down.
+            Exception: an ingress or a shutdown step failed.
+        """
+        servers = select(self.app, self._transports, self._only, self._backend)
+        async with anyio.create_task_group() as watchers:
+            if threading.current_thread() is threading.main_thread():
+                await watchers.start(self._watch_signals)
+            if self._worker is not None:
+                watchers.start_soon(self._watch_supervisor, self._worker)
+            try:
+                await self._serve(servers)
+            finally:
+                watchers.cancel_scope.cancel()
+
+    async def _serve(self, servers: list[TransportServer]) -> None:
+        runtime, worker = self.app.runtime, self._worker
+        if worker is not None:
+            runtime.processes = worker.count
+        with self._until_stopped():
+            await runtime.start_detached()
+        if not runtime.running:
+            return
+        runtime.ready = False
+        deadline = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                process = Process(tasks, self._backend, options=self._options)
+                if worker is not None:
+                    process.index, process.count, process.sockets = worker.index, worker.count, dict(worker.sockets)
+                tasks.start_soon(self._watch_application)
+                begun: list[TransportServer] = []
+                try:
+                    with self._until_stopped():
+                        for server in servers:
+                            begun.append(server)
+                            await server.start(self.app, process)
+                        self.opened.set()
+                    if self.opened.is_set():
+                        runtime.ready = True
+                        if worker is not None:
+                            worker.report(process.sockets)
+                        await self._stopping.wait()
+                        await anyio.sleep(self.app.settings.shutdown_delay)
+                finally:
+                    runtime.ready = False
+                    self._stopping.set()
+                    deadline = anyio.current_time() + self.app.settings.shutdown_timeout
+                    with anyio.CancelScope(shield=True):
+                        await self._close(begun, deadline)
+                    tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await runtime.stop(None if deadline is None else max(0.0, deadline - anyio.current_time()))
+
+    async def _close(self, servers: list[TransportServer], deadline: float) -> None:
+        async with anyio.create_task_group() as group:
+            for server in servers:
+                group.start_soon(self._close_one, server, deadline)
+
+    async def _close_one(self, server: TransportServer, deadline: float) -> None:
+        grace = deadline - anyio.current_time()
+        with anyio.move_on_after(grace + self.app.settings.teardown_timeout) as scope:
+            try:
+                await server.stop(max(0.0, grace))
+            except Exception:
+                _logger.exception("closing the ingress %s failed", server.name)
+        if scope.cancelled_caught:
+            _logger.error("the ingress %s did not close in time; what it still ran is cut off", server.name)
+
+    async def _watch_application(self) -> None:
+        await self.app.runtime.ended()
+        if not self._stopping.is_set():
+            raise StartupError("The application ended while its ingresses were open.")
+
+    async def _watch_signals(self, *, task_status: Any) -> None:
+        with anyio.open_signal_receiver(*_SIGNALS) as signals:
+            task_status.started()
+            async for number in signals:
+                if self._worker is not None and (number == signal.SIGINT or self._stopping.is_set()):
+                    # A terminal or a service manager signals all processes of a group, and the supervisor passes on
+                    # what it gets; it also ends those that are to end at once.
+                    continue
+                if self._stopping.is_set():
+                    end_by(number)
+                _logger.info("%s: draining; a second signal ends the process at once", signal.Signals(number).name)
+                self.stop()
+
+    async def _watch_supervisor(self, worker: Worker) -> None:
+        await worker.supervisor_gone()
+        _logger.warning("the supervisor is gone; shutting down")
+        self.stop()
+
+
+def end_by(number: int) -> None:
+    """End this process by a signal, at once and without any handler."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+# -- choosing ingresses ------------------------------------------------------------------------------------------------
+
+
+def select(
+    app: App, transports: Sequence[str | TransportServer], only: list[str] | None, backend: str
+) -> list[TransportServer]:
+    """Make the ingresses of an application: those asked for, and an automatic one for every ingress that its bindings
+    need and that has none yet.
+
+    Args:
+        app, transports, only, backend: as for `Host`.
+
+    Raises:
+        ConfigurationError: a name is unknown, or there is nothing to serve.
+        StartupError: a transport does not run on the backend.
+    """
+    used = list(dict.fromkeys(plan.ingress for plan in app.table.plans if plan.ingress))
+    specs = {name: spec for name, spec in app.transports.items() if spec.server is not None}
+    if only is not None:
+        known = {*specs, *used, *(spec.ingress for spec in specs.values()), *map(_name, transports)}
+        for name in only:
+            if name not in known:
+                raise ConfigurationError(
+                    f"There is no ingress {name!r} to serve only.{nearest(name, known)} There are: "
+                    f"{', '.join(sorted(known))}."
+                )
+    chosen: dict[str, tuple[str, TransportServer]] = {}
+    for each in transports:
+        if isinstance(each, str):
+            if each not in specs:
+                raise ConfigurationError(
+                    f"There is no transport {each!r}.{nearest(each, specs)} Active plugins bring: "
+                    f"{', '.join(sorted(specs))}. Install or enable the one that is missing."
+                )
+            chosen[each] = (specs[each].ingress, _make(specs[each], specs, backend))
+        else:
+            chosen[f"{_name(each)} {id(each)}"] = (getattr(each, "ingress", each.name), each)
+    for ingress in used:
+        if any(ingress == taken for taken, _ in chosen.values()):
+            continue
+        candidates = [spec for spec in specs.values() if spec.automatic and spec.ingress == ingress]
+        if only is not None and ingress not in only and not any(spec.name in only for spec in candidates):
+            continue
+        if not candidates:
+            if ingress != "rpc":  # procedures can also be called in process
+                _logger.warning(
+                    "no active plugin opens the ingress %r, so bindings of %s get no calls", ingress, app.name
+                )
+            continue
+        fitting = [spec for spec in candidates if backend in spec.backends] or candidates
+        chosen[fitting[0].name] = (ingress, _make(fitting[0], specs, backend))
+    servers = [server for ingress, server in chosen.values() if only is None or ingress in only or server.name in only]
+    if not servers:
+        raise ConfigurationError(
+            f"The application {app.name!r} has nothing to serve: "
+            + (f"its bindings need {', '.join(used)}, which " if used else "it has no bindings, or ")
+            + ("--only leaves out. " if only is not None else "no active plugin opens. ")
+            + "HTTP needs a plugin such as microkit-serve; `microkit plugins` lists the active ones."
+        )
+    return servers
+
+
+def _name(transport: Any) -> str:
+    name = transport if isinstance(transport, str) else getattr(transport, "name", None)
+    if not isinstance(name, str) or not (isinstance(transport, str) or hasattr(transport, "start")):
+        raise ConfigurationError(
+            f"{describe(transport)} is no transport: give the name of one, or an object with name, start and stop "
+            f"(microkit.transport.TransportServer)."
+        )
+    return name
+
+
+def _make(spec: TransportSpec, specs: Mapping[str, TransportSpec], backend: str) -> TransportServer:
+    if backend not in spec.backends:
+        others = [each.name for each in specs.values() if each.ingress == spec.ingress and backend in each.backends]
+        remedy = f"use {' or '.join(others)} instead, or " if others else ""
+        raise StartupError(
+            f"The transport {spec.name!r} runs on {' and '.join(spec.backends)} only, not on {backend}: {remedy}run on "
+            f"--backend {spec.backends[0]}."
+        )
+    assert spec.server is not None
+    return spec.server()
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def run(
+    app: App,
+    *transports: str | TransportServer,
+    host: str | None = None,
+    port: int | None = None,
+    reload: bool = False,
+    reload_dirs: Sequence[str | Path] = (),
+    workers: int = 1,
+    only: Iterable[str] | None = None,
+    backend: str = "asyncio",
+    log_level: str | None = None,
+    **options: Any,
+) -> None:
+    """Serve an application until it is told to stop. Blocks.
+
+    Args:
+        app: the application.
+        transports: names of transports, or transport objects, beside or instead of the automatic ones.
+        host, port: address for HTTP, instead of the settings.
+        reload: restart when a source file changes; the sockets stay open.
+        reload_dirs: directories to watch; the working directory by default.
+        workers: number of processes.
+        only: names of ingresses to open; None opens all that the bindings need.
+        backend: `asyncio` or `trio`.
+        log_level: level of the `microkit` logger, instead of the setting.
+        options: further wishes that ingresses read.
+
+    Raises:
+        SystemExit: it failed; the reason was printed as one paragraph.
+    """
+    if own_worker() is None and (reload or workers > 1):
+        code = supervise(workers, reload, reload_dirs, log_level)
+    else:
+        given = {"host": host, "port": port, **options}
+        code = main(app, transports, {k: v for k, v in given.items() if v is not None}, only, backend, log_level)
+    if code:
+        raise SystemExit(code)
+
+
+def supervise(workers: int, reload: bool, reload_dirs: Sequence[str | Path], log_level: str | None) -> int:
+    """Run this program's own command line again in child processes and return the exit code."""
+    configure_logging(log_level)
+    return Supervisor(workers, reload=reload, paths=[Path(each) for each in reload_dirs] or [Path.cwd()]).run()
+
+
+def main(
+    app: App,
+    transports: Sequence[str | TransportServer],
+    options: Mapping[str, Any],
+    only: Iterable[str] | None,
+    backend: str,
+    log_level: str | None,
+) -> int:
+    """Serve in this process and return the exit code; a failure is printed as one paragraph."""
+    from importlib.util import find_spec
+
+    configure_logging(log_level)
+    try:
+        app.plugins  # noqa: B018  # loads the settings, which say how to log
+        configure_logging(log_level or app.settings.log_level)
+        if backend == "trio" and find_spec("trio") is None:
+            raise StartupError("The backend trio is not installed. Install it (`pip install 'microkit[trio]'`).")
+        fast = backend == "asyncio" and find_spec("uvloop") is not None
+        host = Host(app, transports, only=only, backend=backend, options=options, worker=own_worker())
+        anyio.run(host.serve, backend=backend, backend_options={"use_uvloop": True} if fast else {})
+    except (Exception, KeyboardInterrupt) as exc:
+        return report(exc)
+    return 0
+
+
+def report(exc: BaseException) -> int:
+    """Print why the application does not run any more: a paragraph for what we can explain, else the traceback.
+
+    Returns:
+        The exit code.
+    """
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    if isinstance(exc, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(exc, MicrokitError):
+        print(f"microkit: {exc}", file=sys.stderr)  # noqa: T201
+    else:
+        _logger.error("the application ended by a failure", exc_info=exc)
+    return 1
+
+
+def configure_logging(level: str | None) -> None:
+    """Show the logs of microkit on stderr, unless the program has set up logging by itself."""
+    root = logging.getLogger()
+    if not root.handlers:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("microkit").setLevel((level or "INFO").upper())

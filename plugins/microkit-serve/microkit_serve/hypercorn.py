@@ -1,0 +1,128 @@
+"""hypercorn, driven by the host: on asyncio and trio, with HTTP/2 over TLS."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from microkit.errors import StartupError
+
+from .settings import QUIET, ServeSettings, effective
+from .uvicorn import address
+
+if TYPE_CHECKING:
+    from microkit import App
+    from microkit.transport import Process
+
+_logger = logging.getLogger("microkit.serve")
+
+
+class HypercornServer:
+    """HTTP and WebSocket by hypercorn; on asyncio and trio, with HTTP/2 where TLS is on.
+
+    Args:
+        settings: fields of `ServeSettings` that differ from the application's settings, such as `port`.
+
+    Raises:
+        StartupError: hypercorn is not installed.
+    """
+
+    name = "hypercorn"
+    ingress = "http"
+
+    def __init__(self, **settings: Any) -> None:
+        from importlib.util import find_spec
+
+        if find_spec("hypercorn") is None:
+            raise StartupError(
+                "hypercorn, the HTTP server for trio and HTTP/2, is not installed. Install the extra "
+                "(`pip install 'microkit-serve[trio]'`), or run on --backend asyncio with uvicorn."
+            )
+        self._given = settings
+        self._scope: anyio.CancelScope | None = None
+        self._closing = anyio.Event()
+        self._done = anyio.Event()
+
+    async def start(self, app: App, process: Process) -> None:
+        """Listen and accept.
+
+        Raises:
+            StartupError: the address cannot be taken, or the TLS files cannot be used.
+        """
+        settings = effective(app, process, self._given)
+        sockets = process.listen(self.ingress, settings.host, settings.port, settings.backlog)
+        config = _config(app, settings)
+        # hypercorn closes what it is given.
+        config.bind = [f"fd://{os.dup(each.fileno())}" for each in sockets]
+        self._config = config
+        await process.tasks.start(self._run, app, process.backend)
+        for each in sockets:
+            _logger.info("hypercorn listens on %s", address(settings.scheme, each))
+
+    async def _run(self, app: App, backend: str, *, task_status: Any) -> None:
+        if backend == "trio":
+            from hypercorn.trio import serve
+        else:
+            from hypercorn.asyncio import serve
+
+        async def asgi(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "lifespan":
+                await app(scope, receive, send)
+                return
+            # The lifespan is the host's; hypercorn has no switch for it, so it is answered here.
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            task_status.started()
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+        try:
+            with anyio.CancelScope() as self._scope:
+                await serve(asgi, self._config, shutdown_trigger=self._closing.wait, mode="asgi")  # type: ignore[arg-type]
+        finally:
+            self._done.set()
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, let requests finish for at most `grace` seconds, cancel the rest."""
+        if self._scope is None:
+            return
+        self._closing.set()
+        with anyio.move_on_after(grace):
+            await self._done.wait()
+        self._scope.cancel()
+        await self._done.wait()
+
+
+def _config(app: App, settings: ServeSettings) -> Any:
+    from hypercorn.config import Config
+
+    config = Config()
+    errors = logging.getLogger("hypercorn.error")
+    errors.addFilter(QUIET)
+    if not _logger.isEnabledFor(logging.DEBUG):
+        errors.setLevel(logging.WARNING)
+    config.errorlog = errors
+    config.accesslog = logging.getLogger("hypercorn.access") if settings.access_log else None
+    config.include_server_header = False
+    config.root_path = settings.root_path
+    config.backlog = settings.backlog
+    config.keep_alive_timeout = settings.keep_alive  # type: ignore[assignment]  # any number will do
+    config.h11_max_incomplete_size = app.settings.max_header_size
+    config.h2_max_header_list_size = app.settings.max_header_size
+    config.websocket_max_message_size = app.settings.max_websocket_message
+    config.websocket_ping_interval = settings.websocket_ping
+    # The deadline is the one of `stop`; hypercorn is only told to wait for longer than any.
+    config.graceful_timeout = 86_400.0
+    config.certfile, config.keyfile = settings.certfile, settings.keyfile
+    config.keyfile_password = settings.keyfile_password
+    try:
+        config.create_ssl_context()
+    except OSError as exc:  # ssl.SSLError is one
+        raise StartupError(
+            f"The TLS files {settings.certfile} and {settings.keyfile} cannot be used: {exc}. Correct the settings "
+            f"certfile, keyfile and keyfile_password of serve."
+        ) from exc
+    return config
