@@ -2,10 +2,11 @@
 
 from .controllers import connect, delete, get, head, on, options, patch, post, put, route, trace, websocket
 from .groups import Router
-from .matching import Matcher, RouteEntry, RouterSpec
+from .matching import ANY, Matcher, RouteEntry, RouterSpec
 from .pattern import Converter, Converters, Param, Pattern, parse_pattern
 
 __all__ = [
+    "ANY",
     "Converter",
     "Converters",
     "Router",

@@ -12,8 +12,8 @@ _OURS = __name__.rpartition(".")[0]
 class ConformanceSuite:
     """Base of the suites. Subclass a suite under a name that begins with `Test`, and say what it tests.
 
-    A case that your component cannot pass stays, overridden and marked `@pytest.mark.xfail(reason="...")`, so that every
-    exception is visible in the report of the tests.
+    A case that your component cannot pass stays, overridden and marked `@pytest.mark.xfail(reason="...")`, so that
+    every exception is visible in the report of the tests.
     """
 
     def test_every_case_of_the_suite_is_kept(self) -> None:
