@@ -364,7 +364,7 @@ class App(Router):
             KeyError: there is no such binding, or several.
             ValueError: a value is missing, left over, or does not fit.
         """
-        found = {pattern.text: pattern for plan, pattern in self.table.paths if plan.binding.name == name}
+        found = self.table.names.get(name, {})
         if len(found) != 1:
             raise KeyError(f"{len(found) or 'no'} routes are named {name!r}; give one of them the option name=...")
         return next(iter(found.values())).build(**values)

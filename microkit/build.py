@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .annotations import describe
 from .call import Call, Kind, Reply
 from .endpoint import Binding, Endpoint
-from .errors import BadRequest, ConfigurationError, MethodNotAllowed, NotFound
+from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError
 from .executor import ExecutorSpec
 from .graph import Node
 from .http import Request, Response
@@ -27,7 +27,19 @@ if TYPE_CHECKING:
     from .app import App
 
 _OPTIONS = frozenset(
-    {"name", "timeout", "executor", "inline", "max_body_size", "check_origin", "task_group", "raw", "retry", "tags"}
+    {
+        "name",
+        "timeout",
+        "executor",
+        "inline",
+        "max_body_size",
+        "body_timeout",
+        "check_origin",
+        "task_group",
+        "raw",
+        "retry",
+        "tags",
+    }
 )
 
 
@@ -116,7 +128,7 @@ class Builder:
         spec = self._trigger_spec(trigger)
         self._check_options(binding, spec)
         binding.group = member.group
-        pattern = self._pattern(member, trigger)
+        pattern = self._pattern(member, binding)
         path: tuple[Param, ...] = pattern.params if pattern is not None else ()
         resolver = Resolver(self.catalog, trigger.kind, trigger, binding.endpoint, path)
         layers = [self._layer(spec, resolver) for spec in member.layers if spec.wraps(trigger.kind)]
@@ -145,11 +157,14 @@ class Builder:
                     f"{', '.join(sorted(legal))}."
                 )
 
-    def _pattern(self, member: _Member, trigger: Trigger) -> Pattern | None:
-        path = getattr(trigger, "path", None)
-        if not isinstance(path, str) or trigger.kind not in Kind.HTTP | Kind.SOCKET:
+    def _pattern(self, member: _Member, binding: Binding) -> Pattern | None:
+        path = getattr(binding.trigger, "path", None)
+        if not isinstance(path, str) or binding.trigger.kind not in Kind.HTTP | Kind.SOCKET:
             return None
-        return parse_pattern(join(member.prefix, path), self.app.converters)
+        try:
+            return parse_pattern(join(member.prefix, path), self.app.converters)
+        except RoutingError as exc:
+            raise RoutingError(f"{exc} It is the path of {binding.endpoint}.") from None
 
     def _executor(self, binding: Binding) -> ExecutorSpec | None:
         name = binding.options.get("executor") or ("inline" if binding.options.get("inline") else None)
@@ -223,31 +238,36 @@ class Builder:
     def _fallbacks(self, kind: Kind) -> list[Fallback]:
         """A fallback plan per group, the group with the most static segments, then the longest prefix, first."""
         found: dict[tuple[str, ...], Fallback] = {}
-        layers: dict[tuple[str, ...], tuple[MiddlewareSpec, ...]] = {}
-        for member in self.members:
-            pattern = Pattern("/", ()) if not member.prefix or member.prefix == "/" else parse_pattern(
-                member.prefix, self.app.converters
-            )
+        seen: dict[tuple[str, ...], list[Any]] = {}
+        # A group without paths of its own says what wraps a miss only where no other group does.
+        routed = {id(self.app), *(id(member.group) for member, _, _, pattern in self._rows if pattern is not None)}
+        for member in sorted(self.members, key=lambda each: id(each.group) not in routed):
+            at_root = member.prefix in ("", "/")
+            pattern = Pattern("/", ()) if at_root else parse_pattern(member.prefix, self.app.converters)
+            layers = [spec for spec in member.layers if spec.wraps(kind)]
+            facts = [(spec.middleware, spec.kinds, spec.guard, spec.options) for spec in layers]
             if pattern.shape in found:
-                if layers[pattern.shape] != member.layers:
+                if seen[pattern.shape] != facts and id(member.group) in routed:
                     raise ConfigurationError(
                         f"Two groups have the prefix {pattern} but different middleware, so it is open which of them "
                         f"wraps a 404 there. Put both into one group, or give them the same middleware."
                     )
                 continue
-            layers[pattern.shape] = member.layers
+            seen[pattern.shape] = facts
             trigger = Route(pattern.text) if kind is Kind.HTTP else SocketRoute(pattern.text)
             binding = Binding(Endpoint(_missing, name="fallback"), trigger, {"inline": True})
             resolver = Resolver(self.catalog, kind, trigger, binding.endpoint, pattern.params)
-            wrapped = [self._layer(spec, resolver) for spec in member.layers if spec.wraps(kind)]
+            wrapped = [self._layer(spec, resolver) for spec in layers]
             plan = Plan(self.app, binding, resolver, wrapped, self.app.executors["inline"], pattern.names)
             plan.address = f"{'HTTP' if kind is Kind.HTTP else 'WEBSOCKET'} fallback of {pattern}"
             self.plans.append(plan)
             found[pattern.shape] = Fallback(pattern, plan)
-        return sorted(
-            found.values(),
-            key=lambda each: (-sum(isinstance(s, str) for s in each.prefix.segments), -len(each.prefix.segments)),
-        )
+
+        def order(fallback: Fallback) -> Any:
+            parts = fallback.prefix.segments
+            return -sum(isinstance(part, str) for part in parts), -len(parts), fallback.prefix.precedence
+
+        return sorted(found.values(), key=order)
 
     def _check_guards(self, table: Table) -> None:
         for member in self.members:
@@ -296,7 +316,7 @@ async def _missing(call: Call) -> Reply:
     """What answers when no route does: a redirect, automatic OPTIONS, 405, or 404."""
     miss: Miss = call.__dict__["miss"]
     if miss.error is not None:
-        raise BadRequest(miss.error.detail)
+        raise miss.error
     if miss.redirect:
         query = call.__dict__["scope"].get("query_string", b"").decode("latin-1")
         return Response(b"", 308, {"location": miss.redirect + (f"?{query}" if query else "")})

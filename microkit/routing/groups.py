@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..call import Kind
 from ..endpoint import Binding, Endpoint, caller_locals
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, RoutingError
 from ..middleware import MiddlewareSpec, as_spec
 from ..triggers import Every, Route, SocketRoute, Trigger
 
@@ -42,9 +42,7 @@ class Router:
     """
 
     def __init__(self, prefix: str = "", *, middleware: Sequence[Any] = ()) -> None:
-        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-            raise ConfigurationError(f"The prefix {prefix!r} must begin with a slash and must not end with one.")
-        self.prefix = prefix
+        self.prefix = _checked(prefix)
         self.layers: list[MiddlewareSpec] = []
         self.items: list[Binding | Included | Mounted] = []
         self._closed = ""
@@ -118,7 +116,9 @@ class Router:
         """`on(SocketRoute(path))`."""
         return self._on(SocketRoute(path), options, caller_locals())
 
-    def every(self, seconds: float, *, name: str | None = None, timeout: float | None = None, **timing: Any) -> Callable[[F], F]:
+    def every(
+        self, seconds: float, *, name: str | None = None, timeout: float | None = None, **timing: Any
+    ) -> Callable[[F], F]:
         """`on(Every(seconds, **timing))`."""
         options = {key: value for key, value in (("name", name), ("timeout", timeout)) if value is not None}
         return self._on(Every(seconds, **timing), options, caller_locals())
@@ -135,7 +135,7 @@ class Router:
         self._check_open(f"{obj!r}")
         if obj is self:
             raise ConfigurationError("A group cannot include itself.")
-        self.items.append(Included(obj, prefix))
+        self.items.append(Included(obj, _checked(prefix)))
         return obj
 
     include_router = include  # the name that web frameworks have for it
@@ -155,9 +155,7 @@ class Router:
             raise ConfigurationError("An application cannot be mounted in itself.")
         self.items.append(Mounted(path, app, name))
 
-    def add_middleware(
-        self, middleware: Any, *, kinds: Kind | None = None, guard: bool = False, **options: Any
-    ) -> Any:
+    def add_middleware(self, middleware: Any, *, kinds: Kind | None = None, guard: bool = False, **options: Any) -> Any:
         """Wrap all calls of this group. The first added is outermost.
 
         Args:
@@ -174,7 +172,19 @@ class Router:
         return middleware
 
 
+def _checked(prefix: str) -> str:
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise ConfigurationError(f"The prefix {prefix!r} must begin with a slash and must not end with one.")
+    return prefix
+
+
 def join(*prefixes: str) -> str:
-    """Paths joined; `/` as a whole path after a prefix stands for the prefix itself."""
-    text = "".join(prefix for prefix in prefixes if prefix != "/")
-    return text or "/"
+    """Paths joined; `/` as a whole path after a prefix stands for the prefix itself.
+
+    Raises:
+        RoutingError: one of them has no slash at its beginning, and so would grow together with the one before.
+    """
+    for each in prefixes:
+        if each and not each.startswith("/"):
+            raise RoutingError(f"The path {each!r} must begin with a slash: {'/' + each!r}.")
+    return "".join(each for each in prefixes if each != "/") or "/"

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from ..errors import RoutingError
+from microkit.errors import RoutingError
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ BUILT_IN = (
     Converter("int", int, _matching(_INT, int), rank=10),
     Converter("uuid", UUID, _matching(_UUID, UUID), rank=20),
     Converter("date", date, _matching(_DATE, date.fromisoformat), date.isoformat, rank=30),
-    Converter("float", float, _matching(_FLOAT, float), rank=40),
+    Converter("float", float, _matching(_FLOAT, float), lambda value: f"{Decimal(repr(float(value))):f}", rank=40),
     STR,
     Converter("path", str, str, rank=100, rest=True),
 )
@@ -136,9 +137,12 @@ class Pattern:
         return tuple(f"{{{s.converter.name}}}" if isinstance(s, Param) else s for s in self.segments)
 
     @property
-    def precedence(self) -> tuple[tuple[int, str], ...]:
+    def precedence(self) -> tuple[tuple[bool, int, str], ...]:
         """Sort key: earlier is tried first; static before dynamic at every segment."""
-        return tuple((s.converter.rank, s.converter.name) if isinstance(s, Param) else (0, "") for s in self.segments)
+        return tuple(
+            (True, part.converter.rank, part.converter.name) if isinstance(part, Param) else (False, 0, "")
+            for part in self.segments
+        )
 
     def build(self, **values: Any) -> str:
         """The path for these values, every value escaped.
@@ -162,6 +166,8 @@ class Pattern:
                 raise ValueError(f"{text!r} is no {converter.name} for {segment.name!r} in {self.text}") from None
             if not text and not converter.rest:
                 raise ValueError(f"the value of {segment.name!r} in {self.text} must not be empty")
+            if "\0" in text or not {".", ".."}.isdisjoint(text.split("/") if converter.rest else (text,)):
+                raise ValueError(f"with {text!r} for {segment.name!r} a client would not arrive at {self.text}")
             parts.append(quote(text, safe="/~-._" if converter.rest else "~-._"))
         if rest:
             raise ValueError(f"the path {self.text} takes no {', '.join(sorted(rest))}")

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ..call import Call
-from ..errors import BadRequest, RoutingError
-from ..http.connection import decode_segments
+from microkit.errors import RoutingError
+from microkit.http.connection import HTTPConnection
+from microkit.http.paths import path_segments
+
 from .matching import ANY, Matcher, RouteEntry, RouterSpec, match_segments
 from .pattern import Pattern
 
 if TYPE_CHECKING:
-    from ..plan import Plan
+    from microkit.plan import Plan
 
 Match = tuple["Plan", tuple[Any, ...]]
 _Row = tuple[RouterSpec, RouteEntry]
@@ -41,13 +42,13 @@ class Miss:
         allowed: methods under which the path exists; empty: it does not.
         method: the method that was asked for.
         redirect: where the path with or without its trailing slash is, if the policy redirects.
-        error: the path could not even be parsed.
+        error: the path could not be parsed, or a converter failed.
     """
 
     method: str
     allowed: frozenset[str] = frozenset()
     redirect: str = ""
-    error: BadRequest | None = None
+    error: Exception | None = None
 
 
 class PathTable:
@@ -77,64 +78,57 @@ class PathTable:
             if isinstance(entry.pattern, Pattern) and entry.pattern.static:
                 self._fixed.setdefault("/" + "/".join(entry.pattern.segments), {})[entry.method] = entry.target  # type: ignore[arg-type]
 
-    def match(self, method: str, scope: dict[str, Any], call: Call) -> Match:
+    def match(self, method: str, scope: dict[str, Any], call: HTTPConnection) -> Match:
         """The plan for a request, and its path values; on a miss a fallback plan, with `call.miss` set."""
         path: str = scope["path"]
         raw = scope.get("raw_path")
-        if scope.get("root_path") or (raw is not None and b"%" in raw):
-            try:
-                segments = _segments(scope)
-            except BadRequest as exc:
-                return self._missed(Miss(method, error=exc), path[1:].split("/"), call)
-        else:
+        plain = not scope.get("root_path") and (raw is None or b"%" not in raw)
+        if plain:
             methods = self._fixed.get(path)
             if methods is not None:
                 plan = methods.get(method) or methods.get(ANY)
                 if plan is not None:
                     return plan, ()
-            segments = path[1:].split("/")
-        for router in self._routers:
-            found = router.match(method, segments)
-            if found is not None:
-                return found
-        return self._miss(method, segments, call)
-
-    def _miss(self, method: str, segments: list[str], call: Call) -> Match:
-        if self._trailing_slash != "strict" and segments != [""]:
-            other = segments[:-1] if segments[-1] == "" else [*segments, ""]
+        try:
+            segments = path.split("/")
+            if segments.pop(0) or not plain or not segments or "\0" in path:
+                segments = path_segments(scope)
             for router in self._routers:
-                found = router.match(method, other) if other else None
+                found = router.match(method, segments)
                 if found is not None:
-                    if self._trailing_slash == "ignore":
-                        return found
-                    # Relative to the last segment, so that it leads nowhere else under any prefix or host.
-                    redirect = f"../{quote(segments[-2], '')}" if segments[-1] == "" else f"{quote(segments[-1], '')}/"
-                    return self._missed(Miss(method, redirect=redirect), segments, call)
-        allowed: set[str] = set()
-        for router in self._routers:
-            allowed |= router.allowed(segments)
+                    return found
+            return self._miss(method, segments, call)
+        except Exception as exc:  # a malformed path, or a converter that raises something else than ValueError
+            return self._missed(Miss(method, error=exc), call.path[1:].split("/"), call)
+
+    def _miss(self, method: str, segments: list[str], call: HTTPConnection) -> Match:
+        forms = [segments]
+        if self._trailing_slash != "strict" and len(segments) + bool(segments[-1]) > 1:
+            other = [*segments, ""] if segments[-1] else segments[:-1]
+            found = next((found for router in self._routers if (found := router.match(method, other))), None)
+            if self._trailing_slash == "ignore":
+                if found is not None:
+                    return found
+                forms.append(other)
+            elif found is not None and (last := segments[-1] or segments[-2]) not in (".", ".."):
+                # Relative to the last segment, so that it leads nowhere else under any prefix or host.
+                redirect = f"{quote(last, '')}/" if segments[-1] else f"../{quote(last, '')}"
+                return self._missed(Miss(method, redirect=redirect), segments, call)
+        allowed = {each for form in forms for router in self._routers for each in router.allowed(form)}
         if allowed - {"WEBSOCKET"}:
-            allowed |= {"OPTIONS"}
+            allowed.add("OPTIONS")
         return self._missed(Miss(method, frozenset(allowed)), segments, call)
 
-    def _missed(self, miss: Miss, segments: list[str], call: Call) -> Match:
+    def _missed(self, miss: Miss, segments: list[str], call: HTTPConnection) -> Match:
         call.__dict__["miss"] = miss
         for fallback in self.fallbacks:
-            values = match_segments(fallback.prefix.segments, segments, prefix=True)
+            try:
+                values = match_segments(fallback.prefix.segments, segments, prefix=True)
+            except Exception:  # noqa: S112 - the converter that brought us here; the application's own group has none
+                continue
             if values is not None:
                 return fallback.missing, values
         raise RuntimeError("the application group has no fallback plan")
-
-
-def _segments(scope: dict[str, Any]) -> list[str]:
-    """The decoded segments below the path that the application is mounted under."""
-    root: str = scope.get("root_path") or ""
-    path: str = scope["path"]
-    raw: bytes = scope.get("raw_path") or path.encode()
-    segments = decode_segments(raw) if b"%" in raw else path[1:].split("/")
-    depth = len([part for part in root.split("/") if part])
-    below = path == root or path.startswith(root.rstrip("/") + "/")
-    return (segments[depth:] or [""]) if depth and below else segments
 
 
 def check_conflicts(entries: Iterable[RouteEntry], describe: Any) -> None:
@@ -152,8 +146,9 @@ def check_conflicts(entries: Iterable[RouteEntry], describe: Any) -> None:
             if entry.method == other.method or ANY in (entry.method, other.method):
                 method = entry.method if other.method == ANY else other.method
                 raise RoutingError(
-                    f"Two routes can never be told apart: {method} {entry.pattern} is bound to {describe(other.target)} "
-                    f"(as {other.pattern}) and to {describe(entry.target)}. Change one path or its methods."
+                    f"Two routes can never be told apart: {method} {entry.pattern} is bound to "
+                    f"{describe(other.target)} (as {other.pattern}) and to {describe(entry.target)}. Change "
+                    f"one path or its methods."
                 )
         seen[entry.pattern.shape].append(entry)
 
@@ -170,6 +165,7 @@ class Table:
         others: plans of plugins' own triggers, by trigger key.
         plans: all of them.
         paths: those with a path, and its pattern.
+        names: patterns by name of their binding, for `url_for`; by text, since several bindings may share one path.
     """
 
     http: PathTable
@@ -180,3 +176,8 @@ class Table:
     others: dict[Any, list[Plan]] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
     paths: list[tuple[Plan, Pattern]] = field(default_factory=list)
+    names: dict[str, dict[str, Pattern]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for plan, pattern in self.paths:
+            self.names.setdefault(plan.binding.name, {})[pattern.text] = pattern
