@@ -138,23 +138,24 @@ class Resolver:
                 filled[parameter.name] = constant(None, f"no {parameter.name}")
             else:
                 raise self._error(parameter, func, trail, service)
-        return self._adapt(func, found, filled, unclaimed if handler else [], positional_only)
+        return self._adapt(func, found, filled, unclaimed if handler else None, positional_only)
 
     def _adapt(
         self,
         func: Any,
         found: Sequence[Parameter],
         filled: dict[str, Node],
-        arguments: list[Parameter],
+        arguments: list[Parameter] | None,
         positional_only: bool,
     ) -> tuple[Callable[..., Any], list[Node]]:
         """Make `func` callable with positional arguments alone."""
         plain = [each.name for each in found if not each.variadic and (positional_only or not each.keyword_only)]
         named = [each.name for each in found if each.keyword_only and each.name not in plain]
-        rest = {each.kind: each for each in found if each.variadic} if self.kind is Kind.RPC and arguments is not None else {}
         nodes = [filled[name] for name in (*plain, *named)]
-        if self.kind is Kind.RPC and self.trigger is not None and (arguments or rest or not filled):
-            return self._adapt_rpc(func, plain, named, nodes, arguments, rest)
+        if self.kind is Kind.RPC and arguments is not None:  # only the handler answers for the arguments of a call
+            rest = {each.kind: each for each in found if each.variadic}
+            if arguments or rest or not filled:
+                return self._adapt_rpc(func, plain, named, nodes, arguments, rest)
         if not named:
             return func, nodes
         count, names = len(plain), tuple(named)
@@ -233,7 +234,13 @@ class Resolver:
         if isinstance(marker, Tagged):
             container = self._container()
             name = marker.name
-            return Node(f"tagged {name}", Mode.SYNC, lambda each: TaggedServices(each, name), (container,), scope=container.scope)
+            return Node(
+                f"tagged {name}",
+                Mode.SYNC,
+                lambda each: TaggedServices(each, name),
+                (container,),
+                scope=container.scope,
+            )
         default = parameter.default if not isinstance(parameter.default, params.Marker) else marker.default
         if default is MISSING:
             default = marker.default
@@ -270,7 +277,11 @@ class Resolver:
                 return self._bound(binder)
         needs = "; install microkit-web for forms" if isinstance(marker, params.Form | params.File) else ""
         raise self._error(
-            parameter, func, trail, service, f"{type(marker).__name__} has no meaning in {self.kind.names()} calls{needs}"
+            parameter,
+            func,
+            trail,
+            service,
+            f"{type(marker).__name__} has no meaning in {self.kind.names()} calls{needs}",
         )
 
     def _special(self, parameter: Parameter, func: Any, trail: _Trail, service: bool) -> Node | None:
@@ -310,7 +321,9 @@ class Resolver:
         if self.trigger is None:
             return constant(self.catalog.app.container, "container")
         app = self.catalog.app
-        return self._cached("container", lambda: Node("container", Mode.SYNC, lambda c: Container(app, c), (CALL,), scope=Scope.CALL))
+        return self._cached(
+            "container", lambda: Node("container", Mode.SYNC, lambda c: Container(app, c), (CALL,), scope=Scope.CALL)
+        )
 
     def _provided(self, parameter: Parameter, trail: _Trail) -> Node | None:
         annotation = parameter.annotation
@@ -328,7 +341,9 @@ class Resolver:
 
     def _depends(self, marker: Depends, annotation: Any, trail: _Trail) -> Node:
         key = annotation if marker.dependency is None else marker.dependency
-        if key is annotations.Empty or (isinstance(key, str) and key not in self.catalog.registry and key not in self.catalog.overrides):
+        if key is annotations.Empty or (
+            isinstance(key, str) and key not in self.catalog.registry and key not in self.catalog.overrides
+        ):
             names = sorted(str(each.key) for each in self.catalog.registry if isinstance(each.key, str))
             raise ResolutionError(
                 f"Depends({key if isinstance(key, str) else ''!r}) in {_chain(trail)}: no service is registered under "
@@ -345,7 +360,9 @@ class Resolver:
             )
 
         def make() -> Node:
-            return self._callable(key, annotations.describe(key), trail, marker.scope or Scope.CALL, thread=marker.thread)
+            return self._callable(
+                key, annotations.describe(key), trail, marker.scope or Scope.CALL, thread=marker.thread
+            )
 
         if not marker.use_cache:
             return make()
@@ -476,9 +493,7 @@ class Resolver:
 
     # -- errors --------------------------------------------------------------------------------------------------------
 
-    def _error(
-        self, parameter: Parameter, func: Any, trail: _Trail, service: bool, why: str = ""
-    ) -> ResolutionError:
+    def _error(self, parameter: Parameter, func: Any, trail: _Trail, service: bool, why: str = "") -> ResolutionError:
         annotation = parameter.annotation
         shown = (
             f"{parameter.name}: {annotation!r} (the name cannot be resolved)"
