@@ -63,8 +63,8 @@ def load_app(spec: str, flags: Sequence[str] = (), tolerant: bool = False) -> Ap
     if found._manager is not None:
         if flags or (table and not found.configuration):
             raise CommandError(
-                f"{spec} has loaded its plugins while it was imported, so neither -p nor [tool.microkit] can reach them. "
-                f"Leave building the application (build, plugins, table, url_for) to the time when it starts."
+                f"{spec} loaded its plugins while it was imported, so neither -p nor [tool.microkit] can reach them. "
+                f"Leave what builds the application (build, plugins, table, url_for) to the time when it starts."
             )
         return found
     found.configuration = found.configuration or table
@@ -83,7 +83,9 @@ def describe_failure(exc: BaseException) -> str:
         Such as `NameError: name 'x' is not defined (app.py:3 in <module>)`. Frames of libraries are left out, unless
         there are no others; then the innermost one is shown.
     """
-    text = f"{type(exc).__name__}: {exc}".rstrip(": ")
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    text = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(": ")
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{type(exc).__name__}: {exc.msg} ({_shown(exc.filename)}:{exc.lineno})"
     frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if not frame.filename.startswith("<frozen")]
@@ -135,14 +137,15 @@ def _from_factory(factory: Any, spec: str) -> App:
     if not callable(factory) or inspect.isclass(factory):
         what = f"the class {factory.__name__}" if inspect.isclass(factory) else f"of type {type(factory).__name__}"
         raise CommandError(
-            f"{spec} is {what}, not a microkit application. Name an App, or a function without parameters that makes one."
+            f"{spec} is {what}, not a microkit application. Name an App, or a function without parameters that makes "
+            f"one."
         )
     try:
         inspect.signature(factory).bind()
     except (TypeError, ValueError) as exc:
         raise CommandError(
-            f"{spec} ({location(factory)}) cannot be called without arguments ({exc}). A factory takes none and returns "
-            f"an App."
+            f"{spec} ({location(factory)}) cannot be called without arguments ({exc}). A factory takes none and "
+            f"returns an App."
         ) from exc
     try:
         app = factory()
