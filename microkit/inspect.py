@@ -143,7 +143,8 @@ class AppInfo:
 
     def tables(self) -> list[Section]:
         """Everything as tables."""
-        plugins = [{**asdict(each), "contributed": tuple(each.contributed)} for each in self.plugins]
+        hidden = ("hooks", "contributed", "origin", "backends")
+        plugins = [{k: v for k, v in asdict(each).items() if k not in hidden} for each in self.plugins]
         settings = [
             {"plugin": plugin, "setting": key, "value": value}
             for plugin, values in self.settings.items()

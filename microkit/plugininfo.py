@@ -57,7 +57,7 @@ class PluginRecord:
         cause: the exception behind `error`, if there was one.
         info: what the plugin says about itself.
         hooks: names of the hooks that it implements.
-        contributed: what it gave, by contribution hook: the `name` of each value, or its type's.
+        contributed: what it gave, by contribution hook: the name, media type or type of each value.
     """
 
     name: str

@@ -144,7 +144,7 @@ class PluginManager:
         """
         found: list[Contribution[Any]] = []
         for record, results in self._walk(hook, arguments, _flatten):
-            labels = tuple(str(getattr(value, "name", "") or type(value).__name__) for value in results)
+            labels = tuple(map(_label, results))
             self._update(replace(record, contributed=MappingProxyType({**record.contributed, hook: labels})))
             found.extend(Contribution(value, record.name) for value in results)
         return found
@@ -428,6 +428,12 @@ def _failure(plugin: str, hook: str, function: Any, exc: BaseException) -> str:
 
 def _single(result: Any) -> list[Any]:
     return [] if result is None else [result]
+
+
+def _label(value: Any) -> str:
+    """A name for a contributed value: its own, or what it is about."""
+    found = next(filter(None, (getattr(value, each, None) for each in ("name", "media_type", "type"))), type(value))
+    return found if isinstance(found, str) else getattr(found, "__name__", str(found))
 
 
 def _flatten(result: Any) -> list[Any]:
