@@ -173,7 +173,8 @@ class App(Router):
         self.contributed_middleware: list[MiddlewareSpec] = []
         for contribution in hooks.middleware(self):
             contribution.value.plugin = contribution.plugin
-            self.contributed_middleware.append(contribution.value)
+            if contribution.value.automatic:  # any other one takes part where the application adds it itself
+                self.contributed_middleware.append(contribution.value)
         for contribution in hooks.providers(self):
             if contribution.value.key not in self.registry:  # the application's own services come first
                 contribution.value.plugin = contribution.plugin
