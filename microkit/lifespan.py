@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -248,9 +247,9 @@ async def _enter(manager: AbstractAsyncContextManager[Any], what: str, undo: lis
 def _failed(what: str, exc: BaseException) -> MicrokitError:
     if isinstance(exc, MicrokitError):
         return exc
-    frames = traceback.extract_tb(exc.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return StartupError(f"Start-up failed in {what}: {type(exc).__name__}: {exc}{where}")
+    from .cli.loading import describe_failure
+
+    return StartupError(f"Start-up failed in {what}. {describe_failure(exc)}. What had been started was stopped again.")
 
 
 def as_context(lifespan: Any, app: App) -> AbstractAsyncContextManager[Any]:
