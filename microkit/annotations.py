@@ -28,7 +28,7 @@ class Parameter:
         default: its default, or MISSING.
         kind: `inspect.Parameter` kind.
         optional: whether None is a legal value.
-        declared: the resolved annotation with `| None` (what a validator needs).
+        declared: the resolved annotation with `| None` and foreign metadata (what a validator needs).
     """
 
     name: str
@@ -129,10 +129,7 @@ def parameters(obj: Any, localns: Mapping[str, Any] | None = None) -> list[Param
         raise TypeError(f"{describe(obj)} has no signature that could be inspected") from exc
     target = unwrap(obj.__init__ if inspect.isclass(obj) else obj)
     scope = _namespace(target, obj)
-    found = []
-    for parameter in signature.parameters.values():
-        found.append(_parameter(parameter, scope, localns))
-    return found
+    return [_parameter(parameter, scope, localns) for parameter in signature.parameters.values()]
 
 
 def return_annotation(obj: Any, localns: Mapping[str, Any] | None = None) -> Any:
@@ -153,17 +150,21 @@ def _signature(obj: Any) -> inspect.Signature:
 
 
 def _namespace(target: Any, obj: Any) -> dict[str, Any]:
-    namespace = dict(getattr(target, "__globals__", None) or vars(sys.modules.get(getattr(obj, "__module__", ""), types)))
+    namespace = dict(
+        getattr(target, "__globals__", None) or vars(sys.modules.get(getattr(obj, "__module__", ""), types))
+    )
     for parameter in getattr(target, "__type_params__", ()):
         namespace.setdefault(parameter.__name__, parameter)
     return namespace
 
 
 def _parameter(parameter: inspect.Parameter, scope: dict[str, Any], localns: Mapping[str, Any] | None) -> Parameter:
-    declared = resolve(parameter.annotation, scope, localns)
-    annotation, metadata = _strip(declared)
-    bare, optional = strip_optional(annotation)
+    annotation, metadata = _strip(resolve(parameter.annotation, scope, localns))
+    bare, optional = strip_optional(resolve(annotation, scope, localns))  # Annotated["Name", ...] has its name inside
     inner, more = _strip(bare)
+    declared = inner
+    if inner is not Empty and not isinstance(inner, str):
+        declared = _annotated(_annotated(inner, more) | None if optional else _annotated(inner, more), metadata)
     return Parameter(
         parameter.name,
         inner,
@@ -171,8 +172,18 @@ def _parameter(parameter: inspect.Parameter, scope: dict[str, Any], localns: Map
         MISSING if parameter.default is Empty else parameter.default,
         parameter.kind,
         optional,
-        (inner | None if optional and not isinstance(inner, str) else inner) if inner is not Empty else Empty,
+        declared,
     )
+
+
+def is_foreign(item: Any) -> bool:
+    """Whether metadata is for somebody else than microkit: no `Depends`, `Query` and the like."""
+    return (item if inspect.isclass(item) else type(item)).__module__.partition(".")[0] != "microkit"
+
+
+def _annotated(tp: Any, metadata: tuple[Any, ...]) -> Any:
+    foreign = tuple(filter(is_foreign, metadata))
+    return Annotated[tp, *foreign] if foreign else tp
 
 
 def resolve(annotation: Any, globalns: dict[str, Any], localns: Mapping[str, Any] | None = None) -> Any:
@@ -188,15 +199,22 @@ def resolve(annotation: Any, globalns: dict[str, Any], localns: Mapping[str, Any
     if isinstance(annotation, getattr(typing, "TypeAliasType", ())):
         return resolve(annotation.__value__, globalns, localns)
     arguments = get_args(annotation)
-    if arguments and any(isinstance(part, str | ForwardRef) for part in arguments) and get_origin(annotation) not in (
-        typing.Literal,
-        Annotated,
+    if (
+        arguments
+        and any(isinstance(part, str | ForwardRef) for part in arguments)
+        and get_origin(annotation)
+        not in (
+            typing.Literal,
+            Annotated,
+        )
     ):
         resolved = tuple(resolve(part, globalns, localns) for part in arguments)
         if not any(isinstance(part, str) for part in resolved):
             try:
-                return annotation.copy_with(resolved) if hasattr(annotation, "copy_with") else (
-                    get_origin(annotation)[resolved]
+                return (
+                    annotation.copy_with(resolved)
+                    if hasattr(annotation, "copy_with")
+                    else (get_origin(annotation)[resolved])
                 )
             except Exception:
                 return annotation

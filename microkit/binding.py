@@ -10,7 +10,7 @@ from . import annotations
 from .annotations import Parameter
 from .call import MISSING, Batch, Call, Kind, Message, RpcRequest
 from .codecs import decode, is_json, media_type
-from .errors import BadRequest, PublicError, UnsupportedMediaType, ValidationError
+from .errors import BadRequest, UnsupportedMediaType, ValidationError
 from .validation import Convert, Invalid, Shape, Source, Validators, to_validation_error
 
 if TYPE_CHECKING:
@@ -67,61 +67,81 @@ def valued(
     """
     default = parameter.default if default is MISSING else default
     convert, validator = validators.converter(parameter.declared, source)
-    get = _guarded(extract, convert, default, where)
-    shown = "" if parameter.annotation is annotations.Empty else f": {annotations.describe(parameter.annotation)}"
-    return Binder(get, f"{where[0]} {where[-1]}{shown} ({validator})")
 
-
-def _guarded(extract: Getter, convert: Convert | None, default: Any, where: tuple[Any, ...]) -> Getter:
     def get(call: Any) -> Any:
         raw = extract(call)
-        if raw is MISSING:
-            if default is MISSING:
-                raise ValidationError([{"loc": list(where), "msg": "is missing", "type": "missing"}])
-            return default
-        if convert is None:
-            return raw
-        try:
-            return convert(raw)
-        except Invalid as exc:
-            raise to_validation_error(exc, where) from None
+        if raw is not MISSING:
+            return raw if convert is None else _converted(convert, raw, where)
+        if default is MISSING:
+            raise _missing(where)
+        return default
 
-    return get
+    return Binder(get, f"{where[0]} {where[-1]}{_shown(parameter)} ({validator})")
+
+
+def _shown(parameter: Parameter) -> str:
+    return "" if parameter.annotation is annotations.Empty else f": {annotations.describe(parameter.annotation)}"
+
+
+def _missing(where: tuple[Any, ...]) -> ValidationError:
+    return ValidationError([{"loc": list(where), "msg": "is missing", "type": "missing"}])
+
+
+def _converted(convert: Convert | None, raw: Any, where: tuple[Any, ...]) -> Any:
+    if convert is None:
+        return raw
+    try:
+        return convert(raw)
+    except Invalid as exc:
+        raise to_validation_error(exc, where) from None
+    except RecursionError:
+        raise BadRequest("The input is nested too deeply.") from None
+
+
+def _from_json(convert: Convert | None, raw: bytes, where: tuple[Any, ...], what: str) -> Any:
+    try:
+        return _converted(convert, raw, where)
+    except ValueError:  # it is no JSON; whatever else a validator refuses is Invalid
+        raise BadRequest(f"The {what} is not valid JSON.") from None
 
 
 def query_binder(parameter: Parameter, name: str, validators: Validators, default: Any = MISSING) -> Binder:
     """A value of the query string; a list annotation takes all values of the name."""
-    if validators.shape(parameter.annotation) is Shape.SCALARS:
-
-        def extract(call: Any) -> Any:
-            return call.query.getlist(name) or MISSING
-    else:
-
-        def extract(call: Any) -> Any:
-            return call.query.get(name, MISSING)
-
-    return valued(parameter, ("query", name), extract, validators, Source.TEXT, default)
+    return _text_binder(parameter, "query", name, validators, default)
 
 
 def header_binder(parameter: Parameter, name: str, validators: Validators, default: Any = MISSING) -> Binder:
-    """A header (metadata) value."""
-    if validators.shape(parameter.annotation) is Shape.SCALARS:
-
-        def extract(call: Any) -> Any:
-            return call.headers.getlist(name) or MISSING
-    else:
-
-        def extract(call: Any) -> Any:
-            return call.headers.get(name, MISSING)
-
-    return valued(parameter, ("header", name), extract, validators, Source.TEXT, default)
+    """A header (metadata) value; a list annotation takes all values of the name."""
+    return _text_binder(parameter, "header", name, validators, default)
 
 
 def cookie_binder(parameter: Parameter, name: str, validators: Validators, default: Any = MISSING) -> Binder:
     """A cookie's value."""
-    return valued(
-        parameter, ("cookie", name), lambda call: call.cookies.get(name, MISSING), validators, Source.TEXT, default
-    )
+    return _text_binder(parameter, "cookie", name, validators, default)
+
+
+_READ: dict[str, Getter] = {
+    "query": lambda call: call.query,
+    "header": lambda call: call.headers,
+    "cookie": lambda call: call.cookies,
+}
+
+
+def _text_binder(parameter: Parameter, place: str, name: str, validators: Validators, default: Any) -> Binder:
+    read, shape = _READ[place], validators.shape(parameter.declared)
+    if shape is Shape.MODEL:
+        raise TypeError(f"{parameter.declared} is more than a single {place} value can be")
+
+    def extract(call: Any) -> Any:
+        return read(call).get(name, MISSING)
+
+    def extract_all(call: Any) -> Any:
+        values = read(call)
+        # Cookies, and the headers of messages, are plain mappings.
+        return (values.getlist(name) if hasattr(values, "getlist") else values.get(name)) or MISSING
+
+    get = extract_all if shape is Shape.SCALARS else extract
+    return valued(parameter, (place, name), get, validators, Source.TEXT, default)
 
 
 def path_binder(parameter: Parameter, index: int, produces: Any, validators: Validators) -> Binder:
@@ -130,47 +150,46 @@ def path_binder(parameter: Parameter, index: int, produces: Any, validators: Val
     def extract(call: Any) -> Any:
         return call.values[index]
 
-    if parameter.annotation is produces or parameter.annotation is annotations.Empty:
+    if parameter.declared in (produces, annotations.Empty):
         return Binder(extract, f"path {parameter.name}")
     source = Source.TEXT if produces is str else Source.PYTHON
     return valued(parameter, ("path", parameter.name), extract, validators, source)
 
 
 def body_binder(parameter: Parameter, context: SourceContext, *, embed: str = "", default: Any = MISSING) -> Binder:
-    """The body of an HTTP request: bytes as they are, else JSON validated in one step.
+    """The body of an HTTP request: bytes as they are, else JSON validated in one step. An empty body is none.
 
     Args:
         embed: take this key of a JSON object instead of the whole body.
     """
     default = parameter.default if default is MISSING else default
-    if parameter.annotation is bytes and not embed:
+    if parameter.declared is bytes and not embed:
         return Binder(_raw_body, "body: bytes", is_async=True, kinds=Kind.HTTP)
-    if parameter.annotation is str and not embed:
+    if parameter.declared is str and not embed:
         return Binder(_text_body, "body: str", is_async=True, kinds=Kind.HTTP)
     source = Source.PYTHON if embed else Source.JSON
     convert, validator = context.validators.converter(parameter.declared, source)
-    where = ("body", embed) if embed else ("body",)
 
     async def get(request: Request) -> Any:
+        if default is not MISSING and not await request.body():
+            return default
         content_type = request.headers.get("content-type", "")
-        if not is_json(content_type):
-            if default is not MISSING and not content_type and not await request.body():
-                return default
+        if content_type != "application/json" and not is_json(content_type):
             raise UnsupportedMediaType(
                 f"The body must be application/json, not {media_type(content_type) or 'without a content type'}."
             )
-        if embed:
-            document = await request.json()
-            raw = document.get(embed, MISSING) if isinstance(document, dict) else MISSING
-            if raw is MISSING:
-                if default is not MISSING:
-                    return default
-                raise ValidationError([{"loc": ["body", embed], "msg": "is missing", "type": "missing"}])
-        else:
-            raw = await request.body()
-        return _converted(convert, raw, where)
+        if not embed:
+            return _from_json(convert, await request.body(), ("body",), "body")
+        document = await request.json()
+        if not isinstance(document, dict):
+            raise ValidationError([{"loc": ["body"], "msg": "must be an object", "type": "object"}])
+        if embed in document:
+            return _converted(convert, document[embed], ("body", embed))
+        if default is MISSING:
+            raise _missing(("body", embed))
+        return default
 
-    return Binder(get, f"body: {annotations.describe(parameter.annotation)} ({validator})", True, Kind.HTTP)
+    return Binder(get, f"body{_shown(parameter)} ({validator})", True, Kind.HTTP)
 
 
 async def _raw_body(request: Request) -> bytes:
@@ -181,33 +200,17 @@ async def _text_body(request: Request) -> str:
     return await request.text()
 
 
-def _converted(convert: Convert | None, raw: Any, where: tuple[Any, ...]) -> Any:
-    if convert is None:
-        return raw
-    try:
-        return convert(raw)
-    except Invalid as exc:
-        raise to_validation_error(exc, where) from None
-    except PublicError:
-        raise
-    except ValueError:
-        raise BadRequest("The body is not valid JSON.") from None
-
-
 def payload_binder(parameter: Parameter, context: SourceContext) -> Binder:
     """The payload of a message."""
-    if parameter.annotation is bytes:
+    if parameter.declared is bytes:
         return Binder(lambda message: message.body, "payload: bytes")
-    typed = parameter.annotation is not annotations.Empty
-    from_json, validator = context.validators.converter(parameter.declared, Source.JSON) if typed else (None, "kernel")
+    from_json, validator = context.validators.converter(parameter.declared, Source.JSON)
     from_python, _ = context.validators.converter(parameter.declared, Source.PYTHON)
 
     def get(message: Message) -> Any:
-        if message._payload is MISSING:
-            if from_json is not None and is_json(message.content_type):
-                return _converted(from_json, message.body, ("payload",))
-            return _converted(from_python, decode(message.body, message.content_type), ("payload",))
-        return _converted(from_python, message._payload, ("payload",))
+        if message._payload is MISSING and is_json(message.content_type):
+            return _from_json(from_json, message.body, ("payload",), "payload")
+        return _converted(from_python, message.payload, ("payload",))
 
     return Binder(get, f"payload {parameter.name} ({validator})", kinds=Kind.MESSAGE)
 
@@ -223,19 +226,28 @@ def batch_binder(parameter: Parameter, context: SourceContext) -> Binder:
 
 
 def rpc_payload_binder(parameter: Parameter, context: SourceContext) -> Binder:
-    """The whole payload of an RPC call, as one model."""
+    """The whole payload of an RPC call, as one model; an in-process caller may pass it by the parameter's name."""
     from_json, validator = context.validators.converter(parameter.declared, Source.JSON)
     from_python, _ = context.validators.converter(parameter.declared, Source.PYTHON)
-    name, tp = parameter.name, parameter.annotation
+    name, default, where = parameter.name, parameter.default, ("payload",)
 
     def get(request: RpcRequest) -> Any:
         if request.raw is not None and is_json(request.content_type):
-            return _converted(from_json, request.raw, ("payload",))
-        kwargs = request.kwargs
-        # An in-process caller may pass the model itself by name.
-        if len(kwargs) == 1 and name in kwargs and not request.args and isinstance(kwargs[name], tp):
-            return kwargs[name]
-        return _converted(from_python, request.payload, ("payload",))
+            if not request.raw and default is not MISSING:
+                return default
+            return _from_json(from_json, request.raw or b"{}", where, "payload")
+        args, kwargs = arguments_of(request)
+        if not args and not kwargs and default is not MISSING:
+            return default
+        if args or list(kwargs) != [name]:
+            return _converted(from_python, request.payload, where)
+        try:
+            return _converted(from_python, kwargs[name], where)
+        except ValidationError as by_name:
+            try:
+                return _converted(from_python, kwargs, where)
+            except ValidationError:
+                raise by_name from None
 
     return Binder(get, f"payload {name} ({validator})", kinds=Kind.RPC)
 
@@ -276,9 +288,7 @@ def check_arguments(names: list[str], positional: int, *, extra_args: bool, extr
         args, kwargs = arguments_of(request)  # type: ignore[arg-type]
         problems = []
         if not extra_args and len(args) > positional:
-            problems.append(
-                {"loc": ["arguments"], "msg": f"at most {positional} positional", "type": "too_many"}
-            )
+            problems.append({"loc": ["arguments"], "msg": f"at most {positional} positional", "type": "too_many"})
         if not extra_kwargs:
             problems += [
                 {"loc": ["arguments", str(name)[:100]], "msg": "is not known", "type": "unknown"}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from .errors import BadRequest, UnsupportedMediaType
 try:
     import orjson
 except ImportError:  # the standard library serves as well, slower
-    orjson = None  # type: ignore[assignment]
+    orjson = None
 
 
 @dataclass(frozen=True)
@@ -37,44 +38,60 @@ class CodecSpec:
     decode: Callable[[bytes], Any]
 
 
+MAX_DEPTH = 200
+"""How deep JSON may be nested that is read: what was read can be walked and written again."""
+
+
 def _default(value: Any) -> Any:
-    if isinstance(value, Decimal):
+    """What a value that JSON does not know is written as."""
+    if isinstance(value, Decimal | UUID):
         return str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, set | frozenset):
+    if isinstance(value, set | frozenset | tuple):
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
     if isinstance(value, enum.Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if hasattr(value, "model_dump"):  # a pydantic model inside a plain container
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+        return {name: getattr(value, name) for name in names}
     raise TypeError(f"a value of type {type(value).__name__} cannot be sent as JSON")
 
 
-def _finite(value: Any) -> Any:
-    """A copy without NaN and infinity, which JSON does not have: they become null, as orjson does it."""
+def _plain(value: Any) -> Any:
+    """A copy of JSON's own types: NaN and infinity become null, keys become text."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, dict):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return _plain(_default(value))
+
+
+def _key(key: Any) -> str:
+    if isinstance(key := _plain(key), str):
+        return key
+    if isinstance(key, dict | list):
+        raise TypeError("a key of an object cannot be sent as JSON")
+    return json.dumps(key)
 
 
 def _stdlib_dumps(value: Any) -> bytes:
     try:
         text = json.dumps(value, default=_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(value), default=_default, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, TypeError):
+        text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
     return text.encode()
 
 
@@ -86,7 +103,13 @@ def _int(digits: str) -> int | float:
         return int(digits)
     value = int(digits) if len(digits) < 22 else _BIG * 2
     # orjson reads integers beyond 64 bits as floats; so does this, so that the answer does not depend on the machine.
-    return value if -(_BIG // 2) <= value < _BIG else float(digits)
+    return value if -(_BIG // 2) <= value < _BIG else _float(digits)
+
+
+def _float(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise ValueError("a number is out of range")
+    return value
 
 
 def _refuse(constant: str) -> Any:
@@ -94,63 +117,65 @@ def _refuse(constant: str) -> Any:
 
 
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_UNSTRUCTURED = bytes(set(range(256)) - set(b'[]{}"\\'))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def _check_depth(data: bytes) -> None:
+    if len(data) <= 2 * MAX_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    marks = data.translate(None, _UNSTRUCTURED)
+    if b"\\" in marks or b'"' in (marks := marks.replace(b'""', b"")):  # a string has an escape or a bracket inside
+        marks = _STRING.sub(b"", data).translate(None, _UNSTRUCTURED)
+    if max(accumulate(_STEPS.get(mark, 0) for mark in marks), default=0) > MAX_DEPTH:
+        raise ValueError("the JSON is nested too deeply")
 
 
 def _stdlib_loads(data: bytes) -> Any:
-    text = bytes(data).decode("utf-8")
-    try:
-        value = json.loads(text, parse_int=_int, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+    _check_depth(data)
+    value = json.loads(bytes(data).decode("utf-8"), parse_int=_int, parse_float=_float, parse_constant=_refuse)
     if _ESCAPED_SURROGATE.search(data):
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text: UnicodeEncodeError is a ValueError
+        json.dumps(
+            value, ensure_ascii=False
+        ).encode()  # a lone surrogate is no text: UnicodeEncodeError is a ValueError
     return value
 
 
-if orjson is not None:
-    _orjson_dumps = orjson.dumps
-    _KEYS = orjson.OPT_NON_STR_KEYS
+if orjson is None:
+    _dumps, _loads = _stdlib_dumps, _stdlib_loads
+else:
+    _orjson_loads, _orjson_dumps = orjson.loads, orjson.dumps
+    # Of a dataclass orjson would write every attribute that the instance happens to have, not the fields.
+    _FIELDS = orjson.OPT_PASSTHROUGH_DATACLASS
+    _KEYS = orjson.OPT_NON_STR_KEYS | _FIELDS
 
-    def json_dumps(value: Any) -> bytes:
-        """`value` as compact UTF-8 JSON.
-
-        Raises:
-            TypeError: a value has no JSON form.
-        """
+    def _dumps(value: Any) -> bytes:
         try:
-            return _orjson_dumps(value, _default)
+            return _orjson_dumps(value, _default, _FIELDS)
         except TypeError:
             try:
                 return _orjson_dumps(value, _default, _KEYS)
             except TypeError:
                 return _stdlib_dumps(value)  # integers beyond 64 bits
 
-    def json_loads(data: bytes) -> Any:
-        """The value of UTF-8 JSON bytes.
+    def _loads(data: bytes) -> Any:
+        _check_depth(data)
+        return _orjson_loads(data)
 
-        Raises:
-            ValueError: it is not JSON, is nested too deeply, or holds NaN, infinity or a lone surrogate.
-        """
-        return orjson.loads(data)
 
-else:
+json_dumps: Callable[[Any], bytes] = _dumps
+"""A value as compact UTF-8 JSON. NaN and infinity become null; a dataclass gives its fields without leading `_`.
 
-    def json_dumps(value: Any) -> bytes:
-        """`value` as compact UTF-8 JSON.
+Raises TypeError if a value has no JSON form, ValueError if a text holds a lone surrogate.
+"""
 
-        Raises:
-            TypeError: a value has no JSON form.
-        """
-        return _stdlib_dumps(value)
+json_loads: Callable[[bytes], Any] = _loads
+"""The value of UTF-8 JSON bytes. Of a repeated key the last value counts; integers beyond 64 bits become floats.
 
-    def json_loads(data: bytes) -> Any:
-        """The value of UTF-8 JSON bytes.
-
-        Raises:
-            ValueError: it is not JSON, is nested too deeply, or holds NaN, infinity or a lone surrogate.
-        """
-        return _stdlib_loads(data)
-
+Raises ValueError if it is not JSON, is nested more than `MAX_DEPTH` deep, or holds NaN, a number out of the range of a
+float, a byte order mark or a lone surrogate.
+"""
 
 JSON_LIBRARY = "json" if orjson is None else "orjson"
 

@@ -93,7 +93,7 @@ class Route(Trigger):
         return f"{'|'.join(self.methods) if self.methods else '*'} {self.path}"
 
     def sources(self, parameters: Sequence[Parameter], context: SourceContext) -> dict[str, Binder]:
-        shapes = {each.name: context.validators.shape(each.annotation) for each in parameters}
+        shapes = {each.name: context.validators.shape(each.declared) for each in parameters}
         several = sum(shape is Shape.MODEL for shape in shapes.values()) > 1
         binders = {}
         for each in parameters:
@@ -122,7 +122,7 @@ class SocketRoute(Trigger):
         return {
             each.name: query_binder(each, each.name, context.validators)
             for each in parameters
-            if context.validators.shape(each.annotation) in (Shape.SCALAR, Shape.SCALARS)
+            if context.validators.shape(each.declared) in (Shape.SCALAR, Shape.SCALARS)
         }
 
 
@@ -142,8 +142,8 @@ class Procedure(Trigger):
 
     def sources(self, parameters: Sequence[Parameter], context: SourceContext) -> dict[str, Binder]:
         validators = context.validators
-        known = [each for each in parameters if validators.shape(each.annotation) is not None]
-        if context.is_handler and len(known) == 1 and validators.shape(known[0].annotation) is Shape.MODEL:
+        known = [each for each in parameters if validators.shape(each.declared) is not None]
+        if context.is_handler and len(known) == 1 and validators.shape(known[0].declared) is Shape.MODEL:
             return {known[0].name: rpc_payload_binder(known[0], context)}
         # A dependency names what it wants; only the handler's own signature gives arguments a position.
         positions = {each.name: i for i, each in enumerate(p for p in parameters if not p.keyword_only)}
@@ -191,7 +191,7 @@ def payload_source(
     """
     make = batch_binder if batch else payload_binder
     for each in parameters:
-        if each.keyword_only or context.validators.shape(each.annotation) is None:
+        if each.keyword_only or context.validators.shape(each.declared) is None:
             continue
         if context.is_handler or each.name == "payload":
             return {each.name: make(each, context)}

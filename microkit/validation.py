@@ -1,8 +1,9 @@
 """Typed input: the kernel's small validator, and the choice among contributed ones.
 
-The kernel keeps scalars, enums, UUID and dates for itself, whatever is installed, so that they behave the same
-everywhere. Models and containers go to the first contributed validator that claims the type; without one the kernel
-handles dataclasses, lists, sets, tuples and dicts of what it knows.
+The kernel keeps text to scalars, enums, UUID and dates for itself, whatever is installed, so that they behave the same
+everywhere. Models, containers and types with constraints (`Annotated[int, Field(gt=0)]`) go to the first contributed
+validator that claims them; without one the kernel handles dataclasses and containers of what it knows. Unknown members
+of an object are ignored.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 from . import annotations
@@ -24,13 +25,24 @@ from .errors import PublicError, ValidationError
 Convert = Callable[[Any], Any]
 Problem = tuple[tuple[Any, ...], str, str]  # location below the value, message, type
 
+MAX_PROBLEMS = 100
+"""How many problems of one value are reported at most."""
+
 
 class Source(enum.Enum):
     """What a validator is given."""
 
     TEXT = "text"  # str, or a list of str, of a path, query, header, cookie or form
     PYTHON = "python"  # a Python value: decoded JSON, or arguments of an in-process call
-    JSON = "json"  # encoded JSON bytes
+    JSON = "json"  # encoded JSON bytes; a converter raises ValueError if they are no JSON
+
+
+class Shape(enum.Enum):
+    """Where a parameter of a type may come from without a marker."""
+
+    SCALAR = "scalar"  # a single text value
+    SCALARS = "scalars"  # a list of text values
+    MODEL = "model"  # a body or payload
 
 
 class Invalid(ValueError):
@@ -51,21 +63,14 @@ class ValidatorSpec:
 
     Attributes:
         name: for messages and `explain`.
-        claims: whether it handles a type.
-        build: makes the converter for a type and a `Source`; it raises `Invalid`.
+        claims: the shape of a type that it handles, None for any other; the type has its `Annotated` metadata.
+        build: makes the converter for a type and a `Source`; the converter raises `Invalid`, `build` itself raises
+            TypeError if the type cannot be handled after all.
     """
 
     name: str
-    claims: Callable[[Any], bool]
+    claims: Callable[[Any], Shape | None]
     build: Callable[[Any, Source], Convert]
-
-
-class Shape(enum.Enum):
-    """Where a parameter of a type may come from without a marker."""
-
-    SCALAR = "scalar"  # a single text value
-    SCALARS = "scalars"  # a list of text values
-    MODEL = "model"  # a body or payload
 
 
 class Validators:
@@ -80,379 +85,379 @@ class Validators:
 
     def shape(self, tp: Any) -> Shape | None:
         """How values of `tp` travel; None if nobody knows the type."""
-        if tp is annotations.Empty or _is_scalar(tp):
-            return Shape.SCALAR
-        if _scalar_items(tp) is not None:
-            return Shape.SCALARS
-        return Shape.MODEL if self._spec(tp) is not None else None
+        return self._claim(tp)[0]
 
     def converter(self, tp: Any, source: Source) -> tuple[Convert | None, str]:
         """The converter of a type (None: nothing to do) and the name of the validator that made it.
 
         Raises:
-            TypeError: no validator claims the type.
+            TypeError: no validator handles the type.
         """
-        if tp is annotations.Empty or tp is Any or tp is object:
-            if source is Source.JSON:
-                from .codecs import json_loads
-
-                return json_loads, "kernel"
-            return None, "kernel"
-        if _is_scalar(tp) and source is not Source.JSON:
-            if tp is str and source is Source.TEXT:
-                return None, "kernel"
-            return _scalar(tp, source), "kernel"
-        spec = self._spec(tp)
-        if spec is None:
-            raise TypeError(f"no validator handles {annotations.describe(tp)}")
+        untyped = tp in (annotations.Empty, Any, object)
+        if (untyped and source is not Source.JSON) or (tp is str and source is Source.TEXT):
+            return None, KERNEL_VALIDATOR.name
+        shape, spec = self._claim(tp, source)
+        if shape is None:
+            raise TypeError(f"no validator handles {_shown(tp)}")
         return spec.build(tp, source), spec.name
 
-    def _spec(self, tp: Any) -> ValidatorSpec | None:
-        if not _is_scalar(tp):
+    def _claim(self, tp: Any, source: Source | None = None) -> tuple[Shape | None, ValidatorSpec]:
+        shape = kernel_shape(tp)
+        own = shape is Shape.SCALAR or (shape is Shape.SCALARS and source is Source.TEXT)
+        if not own or next(metadata_in(tp), None) is not None:
             for spec in self.specs:
-                if spec.claims(tp):
-                    return spec
-        return KERNEL_VALIDATOR if kernel_claims(tp) else None
+                if claimed := spec.claims(tp):
+                    return claimed, spec
+        return shape, KERNEL_VALIDATOR
 
 
 def to_validation_error(invalid: Invalid, where: tuple[Any, ...]) -> ValidationError:
-    """`invalid` as the public error, with every location put below `where`."""
+    """`invalid` as the public error, every location below `where`; names that the sender chose are cut to 100 signs."""
     return ValidationError(
-        [{"loc": [*where, *location], "msg": message, "type": kind} for location, message, kind in invalid.problems]
+        [
+            {"loc": [*where, *(s if type(s) is int else str(s)[:100] for s in place)], "msg": message, "type": kind}
+            for place, message, kind in invalid.problems[:MAX_PROBLEMS]
+        ]
     )
 
 
-# -- the kernel's own --------------------------------------------------------------------------------------------------
-
-_SCALARS: tuple[type, ...] = (str, int, float, bool, bytes, UUID, datetime, date, time, timedelta, Decimal)
-
-
-def _is_scalar(tp: Any) -> bool:
-    if inspect_is_enum(tp) or tp in _SCALARS or tp is type(None):
-        return True
-    origin = get_origin(tp)
-    if origin is Literal:
-        return all(isinstance(value, str | int | bool | None) for value in get_args(tp))
-    if origin in (Union, types.UnionType):
-        return all(_is_scalar(part) for part in get_args(tp))
-    return False
-
-
-def inspect_is_enum(tp: Any) -> bool:
-    """Whether `tp` is an enum class."""
-    return isinstance(tp, type) and issubclass(tp, enum.Enum)
-
+# -- what types look like ----------------------------------------------------------------------------------------------
 
 _SEQUENCES: dict[Any, type] = {list: list, set: set, frozenset: frozenset, tuple: tuple, Sequence: list}
 
 
-def _scalar_items(tp: Any) -> Any:
-    origin = get_origin(tp) or tp
-    if origin not in _SEQUENCES:
-        return None
-    items = [part for part in get_args(tp) if part is not Ellipsis] or [str]
-    return items[0] if len(items) == 1 and _is_scalar(items[0]) else None
+def bare(tp: Any) -> Any:
+    """`tp` without `Annotated`, `NewType` and `type X = ...`."""
+    while True:
+        if get_origin(tp) is Annotated:
+            tp = tp.__origin__
+        elif isinstance(tp, getattr(typing, "TypeAliasType", ())):
+            tp = tp.__value__
+        elif isinstance(tp, typing.NewType):
+            tp = tp.__supertype__
+        else:
+            return tp
 
 
-def kernel_claims(tp: Any) -> bool:
-    """Whether the kernel's own validator handles `tp`."""
-    if tp is Any or tp is object or tp is dict or tp is list or _is_scalar(tp):
-        return True
-    if isinstance(tp, type) and dataclasses.is_dataclass(tp):
-        return True
-    origin = get_origin(tp)
-    if origin in _SEQUENCES or origin in (Union, types.UnionType, dict):
-        return all(part is Ellipsis or kernel_claims(annotations._strip(part)[0]) for part in get_args(tp))
-    return False
+def metadata_in(tp: Any) -> Iterator[Any]:
+    """What `Annotated` carries anywhere in a type (not in the fields of classes), without the markers of microkit."""
+    if get_origin(tp) is Annotated:
+        yield from filter(annotations.is_foreign, tp.__metadata__)
+        yield from metadata_in(tp.__origin__)
+    elif get_origin(inner := bare(tp)) is not Literal:
+        for part in get_args(inner) if inner is tp else (inner,):
+            yield from metadata_in(part)
+
+
+def shape_of(tp: Any, leaf: Callable[[Any], Shape | None]) -> Shape | None:
+    """The shape of a type that is made of unions, sequences and dicts.
+
+    Args:
+        leaf: the shape of what is none of these (without `Annotated`), None if it is unknown.
+    """
+    tp = bare(tp)
+    origin, parts = get_origin(tp) or tp, get_args(tp)
+    if origin in (Union, types.UnionType):
+        shapes = {shape_of(part, leaf) for part in parts if part is not type(None)}
+        return None if None in shapes else shapes.pop() if len(shapes) == 1 else Shape.MODEL
+    if origin in _SEQUENCES:
+        shapes = {shape_of(part, leaf) for part in parts if part is not ...}
+        several = origin is tuple and parts[1:] not in ((), (...,))
+        return None if None in shapes else Shape.SCALARS if shapes <= {Shape.SCALAR} and not several else Shape.MODEL
+    if origin is dict:
+        return None if None in [shape_of(part, leaf) for part in parts] else Shape.MODEL
+    return leaf(tp)
+
+
+def kernel_shape(tp: Any) -> Shape | None:
+    """The shape of a type that the kernel's validator handles, else None."""
+    return shape_of(tp, _kernel_leaf)
+
+
+def _kernel_leaf(tp: Any) -> Shape | None:
+    if get_origin(tp) is Literal:
+        return Shape.SCALAR if all(isinstance(value, str | int | None) for value in get_args(tp)) else None
+    if isinstance(tp, type) and (tp in _PARSE or tp in (annotations.Empty, type(None)) or issubclass(tp, enum.Enum)):
+        return Shape.SCALAR
+    return Shape.MODEL if tp in (Any, object) or (isinstance(tp, type) and dataclasses.is_dataclass(tp)) else None
+
+
+def _shown(tp: Any) -> str:
+    return annotations.describe(tp) if isinstance(tp, type) else str(tp)
+
+
+# -- the kernel's own --------------------------------------------------------------------------------------------------
 
 
 def _build(tp: Any, source: Source) -> Convert:
-    if source is Source.JSON:
-        from .codecs import json_loads
+    convert = _compile(tp, source is Source.TEXT, {})
+    if source is not Source.JSON:
+        return convert
+    from .codecs import json_loads
 
-        inner = _python(tp)
-        return lambda raw: inner(json_loads(raw))
-    return _items(tp, source) if source is Source.TEXT and _scalar_items(tp) is not None else _python(tp)
+    return lambda raw: convert(json_loads(raw))
 
 
-KERNEL_VALIDATOR = ValidatorSpec("kernel", kernel_claims, _build)
+KERNEL_VALIDATOR = ValidatorSpec("kernel", kernel_shape, _build)
+
+
+def _compile(tp: Any, text: bool, known: dict[Any, Convert]) -> Convert:
+    """The converter of one type.
+
+    Args:
+        text: from text; otherwise strictly: JSON's types must match, and what JSON lacks is parsed from its strings.
+        known: converters of dataclasses on the way, which may hold themselves.
+    """
+    for item in metadata_in(tp):
+        if type(item).__module__.partition(".")[0] in ("annotated_types", "pydantic"):
+            raise TypeError(f"no validator checks {item!r}; install microkit-pydantic")
+    tp = bare(tp)
+    origin, parts = get_origin(tp) or tp, get_args(tp)
+    if tp in (Any, object, annotations.Empty):
+        return lambda value: value
+    if tp is type(None):
+        return _checked(type(None), "null")
+    if tp in _PARSE:
+        return _text(tp) if text else _strict(tp)
+    if origin is Literal:
+        return _choice({value: value for value in parts}, text)
+    if isinstance(tp, type) and issubclass(tp, enum.Enum):
+        return _choice({member.value: member for member in tp}, text, tp)
+    if origin in (Union, types.UnionType):
+        # str takes any text and None has none, so they are tried last.
+        order = sorted(parts, key=lambda part: (part is type(None), text and part is str))
+        return _first([_compile(part, text, known) for part in order if not text or part is not type(None)])
+    if origin in _SEQUENCES:
+        items = [_compile(part, text, known) for part in parts if part is not ...]
+        fixed = origin is tuple and bool(parts) and parts[-1] is not ...
+        return _sequence(_SEQUENCES[origin], items, fixed=fixed, text=text)
+    if origin is dict:
+        key, item = parts or (Any, Any)
+        return _mapping(_compile(key, key is not str, known), _compile(item, False, known))
+    if isinstance(tp, type) and dataclasses.is_dataclass(tp):
+        return _dataclass(tp, known)
+    raise TypeError(f"no validator handles {_shown(tp)}")
 
 
 def _fail(message: str, kind: str) -> Invalid:
     return Invalid(((), message, kind))
 
 
-def _scalar(tp: Any, source: Source) -> Convert:
-    return _text(tp) if source is Source.TEXT else _python(tp)
+def _digits(text: str) -> str:
+    if len(text) > 4300 or "_" in text or not text.isascii():  # int() takes underscores and foreign digits
+        raise ValueError
+    return text
 
 
-def _items(tp: Any, source: Source) -> Convert:
-    build, convert = _SEQUENCES[get_origin(tp) or tp], _scalar(_scalar_items(tp), source)
-
-    def items(values: Any) -> Any:
-        return build(_each(values if isinstance(values, list) else [values], convert))
-
-    return items
-
-
-def _each(values: Any, convert: Convert) -> list[Any]:
-    result, problems = [], []
-    for index, value in enumerate(values):
-        try:
-            result.append(convert(value))
-        except Invalid as exc:
-            problems += [((index, *location), message, kind) for location, message, kind in exc.problems]
-    if problems:
-        raise Invalid(*problems)
-    return result
-
-
-_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
-
-
-def _parse_bool(text: str) -> bool:
-    if (word := text.strip().lower()) in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
+def _number(text: str) -> float:
+    if abs(value := float(_digits(text))) < float("inf"):  # not so for NaN
+        return value
     raise ValueError
 
 
-def _parse_int(text: str) -> int:
-    if len(text) > 4300 or "_" in text or not text.isascii():  # int() takes underscores and foreign digits
-        raise ValueError
-    return int(text)
-
-
-def _parse_float(text: str) -> float:
-    if len(text) > 400 or "_" in text or not text.isascii():
-        raise ValueError
-    value = float(text)
-    if value != value or value in (float("inf"), float("-inf")):
+def _decimal(text: str) -> Decimal:
+    value = Decimal(_digits(text))
+    if not value.is_finite() or abs(value.adjusted()) > 4300:  # 1e999999999 is short, but not as an integer
         raise ValueError
     return value
 
 
-def _parse_datetime(text: str) -> datetime:
+def _datetime(text: str) -> datetime:
+    if len(text) <= 10:  # a mere date
+        raise ValueError
     return datetime.fromisoformat(text)
 
 
-def _parse_date(text: str) -> date:
+def _date(text: str) -> date:
     if len(text) != 10:
         raise ValueError
     return date.fromisoformat(text)
 
 
-def _parse_decimal(text: str) -> Decimal:
-    value = Decimal(text)
-    if not value.is_finite():
-        raise ValueError
-    return value
-
-
+_WORDS = {True: ("1", "true", "yes", "on"), False: ("0", "false", "no", "off")}
+_BOOLS = {word: value for value, words in _WORDS.items() for word in words}
 _PARSE: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "a string"),
-    int: (_parse_int, "an integer"),
-    float: (_parse_float, "a finite number"),
-    bool: (_parse_bool, "true or false"),
-    bytes: (lambda text: text.encode(), "a string"),
+    int: (lambda text: int(_digits(text)), "an integer"),
+    float: (_number, "a finite number"),
+    bool: (lambda text: _BOOLS[text.strip().lower()], "true or false"),
+    bytes: (str.encode, "a string"),
     UUID: (UUID, "a UUID"),
-    datetime: (_parse_datetime, "an ISO 8601 date and time"),
-    date: (_parse_date, "an ISO 8601 date"),
+    datetime: (_datetime, "an ISO 8601 date and time"),
+    date: (_date, "an ISO 8601 date"),
     time: (time.fromisoformat, "an ISO 8601 time"),
-    timedelta: (lambda text: timedelta(seconds=_parse_float(text)), "a number of seconds"),
-    Decimal: (_parse_decimal, "a decimal number"),
+    timedelta: (lambda text: timedelta(seconds=_number(text)), "a number of seconds"),
+    Decimal: (_decimal, "a decimal number"),
 }
+_UNPARSABLE = (ValueError, KeyError, InvalidOperation, OverflowError, TypeError, AttributeError)
 
 
 def _text(tp: Any) -> Convert:
-    if tp in _PARSE:
-        parse, expected = _PARSE[tp]
-        kind = tp.__name__
+    parse, expected = _PARSE[tp]
+    kind = tp.__name__
 
-        def convert(value: Any) -> Any:
-            try:
-                return parse(value)
-            except (ValueError, InvalidOperation, OverflowError, TypeError):
-                raise _fail(f"must be {expected}", kind) from None
-
-        return convert
-    if inspect_is_enum(tp):
-        # An enum's value as text: 1 and "1" are the same in a URL.
-        return _choice({str(member.value): member for member in tp})
-    if get_origin(tp) is Literal:
-        return _choice({str(value): value for value in get_args(tp)})
-    parts = [part for part in get_args(tp) if part is not type(None)]
-    # str takes everything, so it is tried last.
-    return _first([_text(part) for part in sorted(parts, key=lambda part: part is str)])
-
-
-def _choice(members: dict[str, Any]) -> Convert:
     def convert(value: Any) -> Any:
         try:
-            return members[value]
-        except (KeyError, TypeError):
-            raise _fail(f"must be one of {', '.join(members)}", "enum") from None
+            return value if type(value) is tp else parse(value)
+        except _UNPARSABLE:
+            raise _fail(f"must be {expected}", kind) from None
 
     return convert
 
 
-def _first(converters: list[Convert]) -> Convert:
+def _checked(tp: type, expected: str) -> Convert:
     def convert(value: Any) -> Any:
-        problem: Invalid | None = None
-        for each in converters:
-            try:
-                return each(value)
-            except Invalid as exc:
-                problem = problem or exc
-        raise problem or _fail("has no legal value", "union")
-
-    return convert if len(converters) != 1 else converters[0]
-
-
-_LITERAL_TYPES: tuple[Any, ...] = (str, int, float, bool, bytes)
-
-
-def _python(tp: Any) -> Convert:
-    """Strict conversion of a Python value: JSON's types must match; what JSON lacks is parsed from its text."""
-    if tp is Any or tp is object or tp is annotations.Empty:
-        return lambda value: value
-    if tp is type(None):
-        return _exact(type(None), "null")
-    if tp in (dict, list):
-        return _exact(tp, "an object" if tp is dict else "an array")
-    if inspect_is_enum(tp):
-        return _enum(tp)
-    if get_origin(tp) is Literal:
-        allowed = get_args(tp)
-
-        def literal(value: Any) -> Any:
-            for each in allowed:
-                if each == value and type(each) is type(value):
-                    return each
-            raise _fail(f"must be one of {', '.join(map(repr, allowed))}", "literal")
-
-        return literal
-    if tp in _PARSE:
-        return _number(tp) if tp in (int, float) else _parsed(tp)
-    if isinstance(tp, type) and dataclasses.is_dataclass(tp):
-        return _dataclass(tp)
-    origin, parts = get_origin(tp), [annotations._strip(part)[0] for part in get_args(tp)]
-    if origin in _SEQUENCES:
-        build, convert = _SEQUENCES[origin], _python(parts[0] if parts else Any)
-
-        def sequence(value: Any) -> Any:
-            if not isinstance(value, list | tuple | set | frozenset):
-                raise _fail("must be an array", "list")
-            return build(_each(value, convert))
-
-        return sequence
-    if origin is dict:
-        key, item = (_text(parts[0]) if parts[0] is not str else _python(str)), _python(parts[1])
-
-        def mapping(value: Any) -> Any:
-            if not isinstance(value, dict):
-                raise _fail("must be an object", "dict")
-            names = list(value)
-            return dict(zip(_each(names, key), _named({n: item for n in names}, value), strict=True))
-
-        return mapping
-    return _first([_python(part) for part in parts])
-
-
-def _named(converters: dict[str, Convert], value: dict[str, Any]) -> list[Any]:
-    result, problems = [], []
-    for name, convert in converters.items():
-        try:
-            result.append(convert(value[name]))
-        except Invalid as exc:
-            problems += [((name, *location), message, kind) for location, message, kind in exc.problems]
-    if problems:
-        raise Invalid(*problems)
-    return result
-
-
-def _exact(tp: type, expected: str) -> Convert:
-    def convert(value: Any) -> Any:
-        if not isinstance(value, tp):
-            raise _fail(f"must be {expected}", tp.__name__)
-        return value
-
-    return convert
-
-
-def _number(tp: type) -> Convert:
-    expected = _PARSE[tp][1]
-
-    def convert(value: Any) -> Any:
-        # bool is an int to Python, but not to a caller.
-        if type(value) is tp or (isinstance(value, tp) and not isinstance(value, bool)):
+        if isinstance(value, tp):
             return value
-        if tp is float and type(value) is int:
-            return float(value)
         raise _fail(f"must be {expected}", tp.__name__)
 
     return convert
 
 
-def _parsed(tp: Any) -> Convert:
+# What else than an instance or a string is taken for a type.
+_NUMBERS: dict[Any, Callable[[Any], Any]] = {
+    float: float,
+    timedelta: lambda value: timedelta(seconds=value),
+    Decimal: lambda value: _decimal(str(value)),
+}
+
+
+def _strict(tp: Any) -> Convert:
     parse, expected = _PARSE[tp]
+    from_number = _NUMBERS.get(tp)
+    from_text = None if tp in (int, float, bool, str) else parse
+    # A bool is an int and a datetime is a date to Python, but not to a caller.
+    subtype = bool if tp is int else datetime if tp is date else None
 
     def convert(value: Any) -> Any:
-        if isinstance(value, tp) and (tp is not date or not isinstance(value, datetime)):
+        kind = type(value)
+        if kind is tp or (isinstance(value, tp) and kind is not subtype):
             return value
         try:
-            if tp is timedelta and type(value) in (int, float):
-                return timedelta(seconds=value)
-            if tp is Decimal and type(value) in (int, float):
-                return Decimal(str(value))
-            if type(value) is str and tp is not bool:
-                return parse(value)
-        except (ValueError, InvalidOperation, OverflowError):
+            if from_number is not None and kind in (int, float):
+                return from_number(value)
+            if from_text is not None and kind is str:
+                return from_text(value)
+        except _UNPARSABLE:
             pass
         raise _fail(f"must be {expected}", tp.__name__)
 
     return convert
 
 
-def _enum(tp: type[enum.Enum]) -> Convert:
-    expected = ", ".join(repr(member.value) for member in tp)
+def _choice(choices: dict[Any, Any], text: bool, tp: Any = None) -> Convert:
+    """One of some values; `tp` is the enum whose members they stand for."""
+    shown = {str(value).lower() if isinstance(value, bool) else str(value): value for value in choices}
+    # 1 == True, but is another value.
+    known: dict[Any, Any] = dict(shown) if text else {(type(value), value): value for value in choices}
 
     def convert(value: Any) -> Any:
         try:
-            return value if isinstance(value, tp) else tp(value)
-        except ValueError:
-            raise _fail(f"must be one of {expected}", "enum") from None
+            return choices[known[value if text else (type(value), value)]]
+        except (KeyError, TypeError):
+            pass
+        if tp is not None:
+            if isinstance(value, tp):
+                return value
+            try:
+                if isinstance(member := tp._missing_(value), tp):  # the enum's own rule for other values
+                    return member
+            except (ValueError, TypeError):
+                pass
+        raise _fail(f"must be one of {', '.join(shown if text else map(repr, choices))}", "enum")
 
     return convert
 
 
-def _dataclass(tp: Any) -> Convert:
-    converters: dict[str, Convert] | None = None  # made at first use: a dataclass may hold itself
-    fields = {field.name: field for field in dataclasses.fields(tp) if field.init}
-    missing = dataclasses.MISSING
-    required = [
-        name for name, field in fields.items() if field.default is missing and field.default_factory is missing
-    ]
+def _first(converters: list[Convert]) -> Convert:
+    """The first of several converters that takes the value."""
 
     def convert(value: Any) -> Any:
-        nonlocal converters
+        failures: list[Invalid] = []
+        for each in converters:
+            try:
+                return each(value)
+            except Invalid as exc:
+                failures.append(exc)
+        deep = next((exc for exc in failures if any(place for place, _, _ in exc.problems)), None)
+        if deep is not None or len(failures) == 1:
+            raise deep or failures[0]
+        raise _fail(", or ".join(dict.fromkeys(map(str, failures))), "union")
+
+    return convert if len(converters) != 1 else converters[0]
+
+
+def _each(items: Iterable[tuple[Any, Convert, Any]]) -> list[Any]:
+    """Convert values, given with their keys; what is wrong is told of all of them."""
+    result: list[Any] = []
+    problems: list[Problem] = []
+    for key, convert, value in items:
+        try:
+            result.append(convert(value))
+        except Invalid as exc:
+            problems += [((key, *place), message, kind) for place, message, kind in exc.problems]
+            if len(problems) >= MAX_PROBLEMS:
+                break
+    if problems:
+        raise Invalid(*problems)
+    return result
+
+
+def _sequence(build: type, items: list[Convert], *, fixed: bool, text: bool) -> Convert:
+    item = items[0] if items else None
+
+    def convert(value: Any) -> Any:
+        if text and isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list | tuple | set | frozenset):
+            raise _fail("must be an array", "list")
+        if fixed and len(value) != len(items):
+            raise _fail(f"must have {len(items)} items", "list")
+        if fixed:
+            return build(_each(zip(range(len(items)), items, value, strict=True)))
+        try:
+            return build(value if item is None else _each((index, item, each) for index, each in enumerate(value)))
+        except TypeError:  # a set of what cannot be hashed
+            raise _fail("must have simple items", "list") from None
+
+    return convert
+
+
+def _mapping(key: Convert, item: Convert) -> Convert:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _fail("must be an object", "dict")
+        keys = _each((name, key, name) for name in value)
+        return dict(zip(keys, _each((name, item, each) for name, each in value.items()), strict=True))
+
+    return convert
+
+
+def _dataclass(tp: Any, known: dict[Any, Convert]) -> Convert:
+    if tp in known:
+        return lambda value: known[tp](value)
+    known[tp] = lambda value: value  # taken; replaced below
+    fields = {field.name: field for field in dataclasses.fields(tp) if field.init}
+    try:
+        hints = typing.get_type_hints(tp, include_extras=True)
+        converters = {name: _compile(hints[name], False, known) for name in fields}
+    except (NameError, TypeError) as exc:
+        raise TypeError(f"the fields of {_shown(tp)} cannot be validated: {exc}") from exc
+    required = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
+
+    def convert(value: Any) -> Any:
         if isinstance(value, tp):
             return value
         if not isinstance(value, dict):
             raise _fail("must be an object", "object")
-        if converters is None:
-            hints = typing.get_type_hints(tp)
-            converters = {name: _python(hints[name]) for name in fields}
-        problems: list[Problem] = [((name,), "is missing", "missing") for name in required if name not in value]
-        problems += [((name,), "is not known", "unknown") for name in value if name not in fields]
-        given = {name: converters[name] for name in fields if name in value}
+        missing: list[Problem] = [((name,), "is missing", "missing") for name in required if name not in value]
+        given = [name for name in converters if name in value]
         try:
-            values = _named(given, value)
+            values = _each((name, converters[name], value[name]) for name in given)
         except Invalid as exc:
-            problems += exc.problems
-        if problems:
-            raise Invalid(*problems)
+            raise Invalid(*missing, *exc.problems) from None
+        if missing:
+            raise Invalid(*missing)
         try:
             return tp(**dict(zip(given, values, strict=True)))
         except PublicError:
@@ -460,4 +465,5 @@ def _dataclass(tp: Any) -> Convert:
         except (ValueError, TypeError):  # __post_init__ refused; its text may be internal
             raise _fail("is not valid", "object") from None
 
+    known[tp] = convert
     return convert
