@@ -80,6 +80,8 @@ class Call:
     # Scope bookkeeping of plans that declared a need; see microkit.plan.
     _frame: list[Any]
     _failed = False
+    _delivered = False
+    _shield: Any = None
     _exits: Any = None
     _late_exits: Any = None
 
@@ -397,11 +399,9 @@ class Batch(Call):
     def __iter__(self) -> Any:
         return iter(self._messages)
 
-    async def messages(self) -> AsyncIterator[Message]:
+    def messages(self) -> AsyncIterator[Message]:
         """The messages one by one."""
-        for message in self._messages:
-            self.consumed_count += 1
-            yield message
+        return _Messages(self)
 
     @property
     def payloads(self) -> list[Any]:
@@ -417,6 +417,20 @@ class Batch(Call):
         """Decide `retry` for every message that has no decision yet; `delay` in seconds."""
         for message in self._messages:
             await message.retry(delay)
+
+
+class _Messages(AsyncIterator[Message]):
+    """An iterator, not a generator: one that is left early needs no closing, which trio would ask for with a warning."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._left = iter(batch)
+
+    async def __anext__(self) -> Message:
+        for message in self._left:
+            self._batch.consumed_count += 1
+            return message
+        raise StopAsyncIteration
 
 
 class Tick(Call):

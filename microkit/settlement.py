@@ -23,6 +23,7 @@ from .errors import MicrokitError, StatusCode
 
 if TYPE_CHECKING:
     from .call import Message
+    from .plan import Plan
 
 _logger = logging.getLogger("microkit.settlement")
 
@@ -154,6 +155,11 @@ class Settlement:
         self.state = State.RECEIVED
         self.history: list[State] = [State.RECEIVED]
         self._decision: Decision | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, delivery: Delivery) -> Settlement:
+        """The settlement of a message for a binding: its option `retry` is the policy, the app bounds the grace."""
+        return cls(delivery, plan.options.get("retry"), plan.app.settings.teardown_timeout)
 
     def _go(self, state: State) -> None:
         if state not in _NEXT.get(self.state, ()):

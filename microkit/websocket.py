@@ -166,9 +166,16 @@ class WebSocket(HTTPConnection):
             self._messages.append(message)
             self._arrived.set()
         self._arrived.set()
-        # A handler that waits for a message gets ConnectionClosed; one with messages to read may read them first; one
-        # that is busy with something else is cancelled.
-        if not self._waiting and not self._messages and self._handler_scope is not None:
+        self.cancel_if_abandoned()
+
+    def cancel_if_abandoned(self) -> None:
+        """Cancel the handler if the connection is closed and it will not find out by itself.
+
+        One that waits for a message gets ConnectionClosed; one with messages to read may read them first; one that is
+        busy with something else is cancelled.
+        """
+        abandoned = self.closed and not self._waiting and not self._messages
+        if abandoned and self._pumped and self._handler_scope is not None:
             self._handler_scope.cancel()
 
     async def receive_text(self) -> str:
@@ -205,14 +212,16 @@ class WebSocket(HTTPConnection):
         message = await self.receive()
         return json_loads(message.encode() if isinstance(message, str) else message)
 
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+    # An iterator, not a generator: one that is left early needs no closing, which trio would ask for with a warning.
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
         """The messages until the connection is closed."""
-        while True:
-            try:
-                message = await self.receive()
-            except ConnectionClosed:
-                return
-            yield message
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self.receive()
+        except ConnectionClosed:
+            raise StopAsyncIteration from None
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
