@@ -1,7 +1,7 @@
 """Cancel scopes that cost nothing until they are needed.
 
 An `anyio.CancelScope` costs several times a whole small request, yet most teardowns and body reads finish without ever
-suspending. `within` therefore runs a coroutine up to its first suspension bare, and enters the scope only then. It works
+suspending. A coroutine is therefore run up to its first suspension bare, and only then bounded or protected. That works
 on both backends, since what is handed up to the event loop is not touched.
 """
 
@@ -15,22 +15,14 @@ import anyio
 T = TypeVar("T")
 
 
-class within(Generic[T]):  # reads as a verb: `await within(make_scope, coroutine)`
-    """Await `coroutine` inside `scope()`, which is entered at the first suspension.
+class _Watched(Generic[T]):
+    """Await a coroutine, and call `suspended()` before its first suspension."""
 
-    Args:
-        scope: makes a new `anyio.CancelScope`.
-        coroutine: what to run.
+    __slots__ = ("_coroutine", "_suspended")
 
-    Raises:
-        TimeoutError: the scope's own cancellation ended the coroutine.
-    """
-
-    __slots__ = ("_coroutine", "_scope")
-
-    def __init__(self, scope: Callable[[], anyio.CancelScope], coroutine: Coroutine[Any, Any, T]) -> None:
-        self._scope = scope
+    def __init__(self, coroutine: Coroutine[Any, Any, T], suspended: Callable[[], None]) -> None:
         self._coroutine = coroutine
+        self._suspended = suspended
 
     def __await__(self) -> Generator[Any, Any, T]:
         coroutine = self._coroutine
@@ -38,27 +30,64 @@ class within(Generic[T]):  # reads as a verb: `await within(make_scope, coroutin
             trap = coroutine.send(None)
         except StopIteration as done:
             return done.value
-        with self._scope():
-            while True:
-                try:
-                    answer = yield trap
-                except BaseException as exc:
-                    resume: Callable[[Any], Any] = coroutine.throw
-                    argument: Any = exc
-                else:
-                    resume, argument = coroutine.send, answer
-                try:
-                    trap = resume(argument)
-                except StopIteration as done:
-                    return done.value
-        raise TimeoutError  # reached only when the scope swallowed its own cancellation
+        self._suspended()
+        while True:
+            try:
+                answer = yield trap
+            except BaseException as exc:
+                resume: Callable[[Any], Any] = coroutine.throw
+                argument: Any = exc
+            else:
+                resume, argument = coroutine.send, answer
+            try:
+                trap = resume(argument)
+            except StopIteration as done:
+                return done.value
 
 
-def shielded(grace: float) -> Callable[[], anyio.CancelScope]:
-    """A maker of scopes that ignore outer cancellation, for at most `grace` seconds."""
-    return lambda: anyio.CancelScope(shield=True, deadline=anyio.current_time() + grace)
+async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await `coroutine`, which has `seconds` from its first suspension on.
+
+    The coroutine must not leave a cancel scope that was entered before.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    scope: anyio.CancelScope | None = None
+
+    def limit() -> None:
+        nonlocal scope
+        scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        scope.__enter__()
+
+    try:
+        result = await _Watched(coroutine, limit)
+    except BaseException as exc:
+        if scope is not None and scope.__exit__(type(exc), exc, exc.__traceback__):
+            raise TimeoutError from None
+        raise
+    if scope is not None:
+        scope.__exit__(None, None, None)
+    return result
 
 
-def expiring(seconds: float) -> Callable[[], anyio.CancelScope]:
-    """A maker of scopes that end after `seconds`, counted from their first suspension."""
-    return lambda: anyio.CancelScope(deadline=anyio.current_time() + seconds)
+async def protected(shield: anyio.CancelScope, grace: float, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await `coroutine` with cancellation from outside of `shield` kept away, for at most `grace` seconds.
+
+    Teardowns leave cancel scopes and task groups that were entered earlier, so no new scope may be put around them; the
+    scope that does the shielding must be the one that was entered before all of them.
+
+    Args:
+        shield: an entered scope of this task. After `grace` it is cancelled for good.
+    """
+
+    def protect() -> None:
+        shield.shield = True
+        shield.deadline = anyio.current_time() + grace
+
+    try:
+        return await _Watched(coroutine, protect)
+    finally:
+        if shield.shield and not shield.cancel_called:
+            shield.shield = False
+            shield.deadline = float("inf")

@@ -105,6 +105,7 @@ class App(Router):
         self.middlewares = MiddlewareList(self.add_middleware)
         self.ws_middlewares = MiddlewareList(self.add_middleware)
         self.dependency_overrides = _Overrides(self._rebuild)
+        self.settings = KernelSettings()
         self.configuration: Mapping[str, Any] = {}
         self.plugin_flags: Sequence[str] = ()
         self.tolerant = False
@@ -157,7 +158,7 @@ class App(Router):
                 )
         environ = os.environ if discover else {}
         self.all_settings = load_settings((each.value for each in specs), code, environ, self.configuration)
-        self.settings: KernelSettings = self.all_settings["app"]
+        self.settings = self.all_settings["app"]
         logging.getLogger("microkit").setLevel(self.settings.log_level.upper())
         hooks.configure(self)
         self.renderers = Renderers(each.value for each in hooks.renderers())

@@ -12,8 +12,12 @@ import anyio
 
 from . import dispatch
 from .call import Reply
-from .errors import ClientDisconnect, MicrokitError, StreamAborted
+from .errors import ClientDisconnect, HTTPException, MicrokitError, StreamAborted
 from .http import FileResponse, Request
+from .http.headers import RawHeaders
+from .http.response import JSON, encode_body
+from .renderers import internal_error
+from .routing.table import Miss
 from .sockets import serve_socket
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("microkit.asgi")
 
 _LENGTHS = tuple((b"content-length", b"%d" % n) for n in range(4096))
+_BODYLESS = (204, 304)
 _new = Request.__new__
 
 
@@ -40,7 +45,10 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     request.scope = scope
     request.receive = receive
     request.app = app
-    plan, request.values = app.compiled.http.match(scope["method"], scope, request)
+    if len(scope["headers"]) > app.settings.max_headers:
+        plan, request.values = _too_many_headers(request)
+    else:
+        plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
 
     async def deliver(reply: Reply) -> None:
@@ -58,18 +66,37 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     if type(body) is not bytes or not body or request._exits:
         await dispatch.conclude(request, reply, deliver)
         return
-    # The common case: nothing is open any more, so delivery is two messages.
-    headers = reply.raw_headers
-    if len(headers) == 1 or not any(name == b"content-length" for name, _ in headers):
-        size = len(body)
-        headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
     status = reply._http
     if status is None:
         status = reply.http_status
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if status != 200 and status in _BODYLESS:
+        await dispatch.conclude(request, reply, deliver)
+        return
+    # The common case: nothing is open any more, so delivery is two messages.
+    headers = reply.raw_headers
+    if len(headers) != 1 or headers[0] is not JSON:
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+    size = len(body)
+    headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+    except OSError:
+        _left(request)
     if request._background is not None:
         await dispatch.after_delivery(request)
+
+
+def _too_many_headers(request: Request) -> Any:
+    """The plan that refuses a request by its headers, with the middleware of its group."""
+    text = f"The request has more than {request.app.settings.max_headers} header fields."
+    miss = Miss(request.method, error=HTTPException(431, text))
+    return request.app.compiled.http._missed(miss, request.path[1:].split("/"), request)
+
+
+def _left(request: Request) -> None:
+    # ASGI servers raise OSError from `send` when the client is gone. That is no error of the application.
+    _logger.debug("the client of call %s left before its reply", request.id)
 
 
 async def _serve_other(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -86,88 +113,114 @@ async def _serve_other(app: App, scope: dict[str, Any], receive: Any, send: Any)
 async def _deliver(request: Request, reply: Reply, send: Any) -> None:
     if isinstance(reply.error, ClientDisconnect):
         return  # nobody is there to read a reply
-    status = reply.http_status
-    headers = list(reply.raw_headers)
-    head = request.scope["method"] == "HEAD"
-    body: Any = reply.body
-    if body is None:
-        body = b""
-    if isinstance(body, bytes):
-        if status >= 200 and status not in (204, 304):
-            if not any(name == b"content-length" for name, _ in headers):
-                headers.append((b"content-length", b"%d" % len(body)))
+    if not reply.streams:
+        try:
+            reply.body = encode_body(reply.body)
+        except TypeError as exc:  # a middleware set it
+            reply = internal_error(request, exc)
+    elif _bodyless(request, reply) or _sent_by_server(request, reply):
+        # The stream is not needed; what it stood on is left before anything is sent, so that a failure can be told.
+        failure = await dispatch.finish_stream(request, await _close(reply.body))
+        if failure is not None:
+            reply = internal_error(request, failure)
+    try:
+        if reply.streams and not _bodyless(request, reply) and not _sent_by_server(request, reply):
+            await _stream(request, reply, send)
         else:
-            headers = [pair for pair in headers if pair[0] != b"content-length"]
-            body = b""
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if head else body})
-        return
-    if head or status in (204, 304):
-        await dispatch.aclose(body, request.app.settings.teardown_timeout)
-        await _close_or_abort(request, None)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-        return
-    if isinstance(reply, FileResponse) and "http.response.pathsend" in request.scope.get("extensions", {}):
-        await dispatch.aclose(body, request.app.settings.teardown_timeout)
-        await _close_or_abort(request, None)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.pathsend", "path": reply.path})
-        return
-    await _stream(request, body, status, headers, send)
+            await _send_whole(request, reply, send)
+    except ClientDisconnect:
+        _left(request)
 
 
-async def _stream(request: Request, body: Any, status: int, headers: list[Any], send: Any) -> None:
-    """Send a body piece by piece; the end marker follows only after the call's scopes were left."""
-    length = next((int(value) for name, value in headers if name == b"content-length"), None)
-    failure: BaseException | None = None
+async def _close(stream: Any) -> Exception | None:
+    close = getattr(stream, "aclose", None)
+    try:
+        if close is not None:
+            await close()
+    except Exception as exc:
+        return exc
+    return None
+
+
+def _bodyless(request: Request, reply: Reply) -> bool:
+    return reply.http_status in _BODYLESS or request.scope["method"] == "HEAD"
+
+
+def _sent_by_server(request: Request, reply: Reply) -> bool:
+    extensions = request.scope.get("extensions") or {}
+    return "http.response.pathsend" in extensions and isinstance(reply, FileResponse) and reply.untouched
+
+
+async def _send_whole(request: Request, reply: Reply, send: Any) -> None:
+    body: Any = reply.body
+    status, headers = reply.http_status, list(reply.raw_headers)
+    if status in _BODYLESS:
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+    elif isinstance(body, bytes) and (body or request.scope["method"] != "HEAD" or not _declares_length(headers)):
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(body)))
+    await _send(send, {"type": "http.response.start", "status": status, "headers": headers})
+    if isinstance(reply, FileResponse) and not _bodyless(request, reply):
+        await _send(send, {"type": "http.response.pathsend", "path": reply.path})
+    else:
+        await _send(send, {"type": "http.response.body", "body": b"" if _bodyless(request, reply) else body})
+
+
+def _declares_length(headers: RawHeaders) -> bool:
+    return any(name == b"content-length" for name, _ in headers)
+
+
+async def _stream(request: Request, reply: Reply, send: Any) -> None:
+    """Send a body piece by piece; the end marker follows only after the call's scopes were left.
+
+    Raises:
+        StreamAborted: the stream or a teardown failed, so the server must not end the reply as if it were complete.
+    """
+    length = next((int(value) for name, value in reply.raw_headers if name == b"content-length"), None)
+    last, size = b"", 0
+    failure: Exception | None = ClientDisconnect("the client left before the end of its reply")
+
+    async def emit(piece: Any) -> None:
+        nonlocal last, size
+        if type(piece) is not bytes:
+            piece = encode_body(piece)
+        size += len(piece)
+        if length is not None and size > length:
+            raise RuntimeError(f"the stream is longer than the {length} bytes of its Content-Length")
+        if size == length and piece:
+            last = piece  # it completes the reply, so it waits for the teardown
+        elif piece:
+            await _send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+
+    await _send(send, {"type": "http.response.start", "status": reply.http_status, "headers": list(reply.raw_headers)})
     async with anyio.create_task_group() as group:
-        if not _has_unread_body(request):
+        if request.fully_read:
             group.start_soon(_watch, request, group.cancel_scope)
-        last = b""
-        try:
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            sent = 0
-            async for chunk in body:
-                sent += len(chunk)
-                if length is not None and sent >= length:
-                    last = chunk  # it completes the reply, so it waits for the teardown
-                    break
-                if chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except Exception as exc:
-            failure = exc
-        except BaseException as exc:
-            await dispatch.aclose(body, request.app.settings.teardown_timeout)
-            await dispatch.close_scopes(request, exc, late=False)
-            raise
-        try:
-            await dispatch.aclose(body, request.app.settings.teardown_timeout)
-        except Exception as exc:
-            failure = failure or exc
-        failure = await dispatch.close_scopes(request, failure, late=False) or failure
-        if failure is None:
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+        failure = await dispatch.drain(request, reply.body, emit)
         group.cancel_scope.cancel()
+    if failure is None and length is not None and size < length:
+        failure = RuntimeError(f"the stream ended after {size} of the {length} bytes of its Content-Length")
+    failed_before = request._failed
+    failure = await dispatch.finish_stream(request, failure)
+    if isinstance(failure, ClientDisconnect):
+        request._failed = failed_before  # the handler did its part, so its background tasks run
+        raise failure
     if failure is not None:
-        request._failed = True
         _logger.error("the streamed reply of call %s failed", request.id, exc_info=failure)
         raise StreamAborted(f"the reply of call {request.id} was cut off") from None
+    await _send(send, {"type": "http.response.body", "body": last, "more_body": False})
 
 
-async def _close_or_abort(request: Request, exc: BaseException | None) -> None:
-    failure = await dispatch.close_scopes(request, exc, late=False)
-    if failure is not None:
-        _logger.error("a teardown of call %s failed", request.id, exc_info=failure)
-        raise StreamAborted(f"the reply of call {request.id} was cut off") from None
+async def _send(send: Any, event: dict[str, Any]) -> None:
+    """Send an event.
 
-
-def _has_unread_body(request: Request) -> bool:
-    """Whether the client may still be sending, so that `receive` belongs to the handler's stream."""
-    if request._body is not None or request._started:
-        return request._body is None
-    headers = request.headers
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    Raises:
+        ClientDisconnect: the client is gone, which ASGI servers tell by an OSError.
+    """
+    try:
+        await send(event)
+    except OSError as exc:
+        raise ClientDisconnect("the client left before the end of its reply") from exc
 
 
 async def _watch(request: Request, scope: anyio.CancelScope) -> None:

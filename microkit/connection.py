@@ -50,12 +50,13 @@ class Connection:
         return self
 
     async def _serve(self, *, task_status: Any) -> None:
-        self.owner.adopt()
-        task_status.started()
-        try:
-            await self.owner.serve()
-        finally:
-            await self.owner.close(self.app.settings.teardown_timeout)
+        with anyio.CancelScope() as shield:
+            self.owner.adopt()
+            task_status.started()
+            try:
+                await self.owner.serve()
+            finally:
+                await self.owner.close(self.app.settings.teardown_timeout, shield)
 
     async def __aexit__(self, *exc_info: Any) -> None:
         self.owner.stop()

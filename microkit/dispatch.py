@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ._deadline import shielded, within
+from ._deadline import protected
 from .background import run_background
 from .call import Batch, Call, Message, Reply, RpcRequest, Tick
 from .errors import PublicError, StatusCode
@@ -19,11 +19,14 @@ from .renderers import internal_error
 
 if TYPE_CHECKING:
     from .app import App
+    from .plan import Plan
+
+Deliver = Callable[[Reply], Awaitable[None]]
 
 _logger = logging.getLogger("microkit.dispatch")
 
 
-async def run(call: Call, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
+async def run(call: Call, deliver: Deliver) -> Reply:
     """Run a call to its very end: plan, delivery, background tasks, observers.
 
     Args:
@@ -33,31 +36,64 @@ async def run(call: Call, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
     Returns:
         The reply that was delivered.
     """
-    observers = call.app.observers
-    if observers:
-        started = time.perf_counter()
-        for observer in observers:
-            observer.call_started(call)
+    finished = _observe(call)
+    if call.plan.shielded:
+        reply = None
+        with anyio.CancelScope() as call._shield:
+            reply = await _in_group(call, deliver)
+        if reply is None:
+            # Its teardown took longer than it may, and was cut; what was delivered before stays delivered.
+            cut = TimeoutError(f"a teardown took longer than {call.app.settings.teardown_timeout:g} seconds and was cut")
+            reply = internal_error(call, cut)
+            if not call._delivered:
+                await deliver(reply)
+    else:
+        reply = await _in_group(call, deliver)
+    finished(reply)
+    return reply
+
+
+async def _in_group(call: Call, deliver: Deliver) -> Reply:
+    if not call.plan.grouped:
+        return await _invoke(call, deliver)
+    async with anyio.create_task_group() as group:
+        call.__dict__["task_group"] = group
+        reply = await _invoke(call, deliver)
+        group.cancel_scope.cancel()
+    return reply
+
+
+async def _invoke(call: Call, deliver: Deliver) -> Reply:
     try:
-        if call.plan.grouped:
-            async with anyio.create_task_group() as group:
-                call.__dict__["task_group"] = group
-                reply = await conclude(call, await call.plan.invoke(call), deliver)
-                group.cancel_scope.cancel()
-        else:
-            reply = await conclude(call, await call.plan.invoke(call), deliver)
+        return await conclude(call, await call.plan.invoke(call), deliver)
     except BaseException as exc:
         # Nothing of a call may outlive it, even if it was cancelled between its plan and its delivery.
         await close_scopes(call, exc)
         raise
-    if observers:
+
+
+def _observe(call: Call) -> Callable[[Reply], None]:
+    """Tell the observers that a call starts. Returns what tells them that it ended."""
+    observers = call.app.observers
+    if not observers:
+        return _nobody
+    started = time.perf_counter()
+    for observer in observers:
+        observer.call_started(call)
+
+    def finished(reply: Reply) -> None:
         duration = time.perf_counter() - started
         for observer in observers:
             observer.call_finished(call, reply, duration)
-    return reply
+
+    return finished
 
 
-async def conclude(call: Call, reply: Reply, deliver: Callable[[Reply], Awaitable[None]]) -> Reply:
+def _nobody(reply: Reply) -> None:
+    pass
+
+
+async def conclude(call: Call, reply: Reply, deliver: Deliver) -> Reply:
     """Deliver what a plan replied, then run the call's background tasks. Returns the reply that was delivered."""
     try:
         if not reply.streams:
@@ -65,6 +101,7 @@ async def conclude(call: Call, reply: Reply, deliver: Callable[[Reply], Awaitabl
             failure = await close_scopes(call, None, late=False)
             if failure is not None:
                 reply = internal_error(call, failure)
+        call._delivered = True
         await deliver(reply)
         await after_delivery(call)
     finally:
@@ -80,9 +117,9 @@ async def close_scopes(call: Call, exc: BaseException | None, *, late: bool = Tr
         late: the background scope as well.
     """
     grace = call.app.settings.teardown_timeout
-    failure = await leave_scope(call._exits, exc, grace) if call._exits else None
+    failure = await leave_scope(call._exits, exc, grace, call._shield) if call._exits else None
     if late and call._late_exits:
-        late_failure = await leave_scope(call._late_exits, exc, grace)
+        late_failure = await leave_scope(call._late_exits, exc, grace, call._shield)
         if late_failure is not None:
             _logger.error("the background scope of call %s failed", call.id, exc_info=late_failure)
     return failure
@@ -100,55 +137,139 @@ async def after_delivery(call: Call) -> None:
             call.app.runtime.background.discard(scope)
 
 
-async def aclose(stream: Any, grace: float) -> None:
-    """Close an async iterator, if it can be closed, shielded for at most `grace` seconds."""
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await within(shielded(grace), close())
+async def drain(call: Call, stream: Any, emit: Callable[[Any], Awaitable[None]]) -> Exception | None:
+    """Emit the items of a stream, and close it. The call's scopes stay open: they are not this function's.
 
+    Args:
+        emit: sends one item.
 
-async def stream_items(call: Call, reply: Reply) -> AsyncIterator[Any]:
-    """The items of a streamed reply; ends only after the call's scopes were left, and raises if that failed.
-
-    Raises:
-        Exception: whatever the stream or a teardown raised.
+    Returns:
+        What failed, if anything; the end marker must then be withheld.
     """
-    stream: Any = reply.body
-    error: BaseException | None = None
+    grace = call.app.settings.teardown_timeout
+    close = getattr(stream, "aclose", None)
+    error: Exception | None = None
+    with anyio.CancelScope() as shield:
+        try:
+            async for item in stream:
+                await emit(item)
+        except Exception as exc:
+            error = exc
+        finally:
+            try:
+                if close is not None:
+                    await protected(shield, grace, _close(close))
+            except Exception as exc:
+                error = error or exc
+    if shield.cancelled_caught:
+        error = TimeoutError(f"closing the stream took longer than {grace:g} seconds")
+    return error
+
+
+async def _close(close: Callable[[], Awaitable[None]]) -> None:
     try:
-        async for item in stream:
-            yield item
-    except BaseException as exc:
-        error = exc
-        raise
-    finally:
-        await aclose(stream, call.app.settings.teardown_timeout)
-        failure = await close_scopes(call, error, late=False)
-        if failure is not None and error is None:
-            raise failure
+        await close()
+    except BaseExceptionGroup as group:
+        rest = group.split(GeneratorExit)[1]  # a task group around a `yield` wraps what closes the generator
+        if rest is not None:
+            raise rest from None
+
+
+async def discard(call: Call, stream: Any) -> Exception | None:
+    """Close a stream that was never begun. Returns what failed, if anything."""
+    close = getattr(stream, "aclose", None)
+    if close is None:
+        return None
+    try:
+        with anyio.CancelScope() as shield:
+            await protected(shield, call.app.settings.teardown_timeout, _close(close))
+    except Exception as exc:
+        return exc
+    return None
+
+
+async def finish_stream(call: Call, error: Exception | None) -> Exception | None:
+    """Leave the scopes of a call whose stream has ended. Returns what failed, if anything."""
+    failure = await close_scopes(call, error, late=False)
+    if failure is not None and not isinstance(failure, Exception):
+        raise failure
+    call._failed = call._failed or (error or failure) is not None
+    return error or failure
+
+
+# -- calls whose reply goes to the caller itself -----------------------------------------------------------------------
 
 
 async def handle(app: App, call: Call) -> Reply:
-    """Run a request that was made by hand and return its reply; a streamed body ends with the call's scopes."""
+    """Run a request that was made by hand and return its reply; the body of a streamed one ends the call."""
     from .http import Request
 
     if isinstance(call, RpcRequest):
-        return Reply(await call_procedure(app, call))
-    if not isinstance(call, Request):
+        call.app, call.plan = app, _procedure(app, call.name)
+    elif isinstance(call, Request):
+        call.app = app
+        call.plan, call.values = app.table.http.match(call.method, call.scope, call)
+    else:
         raise TypeError(f"handle() takes a Request or an RpcRequest, not a {type(call).__name__}")
-    call.app = app
-    call.plan, call.values = app.table.http.match(call.method, call.scope, call)
-    reply = await call.plan.invoke(call)
+    if not call.plan.may_stream and not call.plan.shielded:
+        return await run(call, _read_body)
+    # Its stream may outlive this function, and its scopes may hold task groups: they live in a task of their own.
+    handover, replies = anyio.create_memory_object_stream[Any](0)
+    scope = anyio.CancelScope()
+    app.runtime.tasks.start_soon(_run_detached, call, handover, scope)
+    try:
+        first = await replies.receive()
+    except BaseException:
+        scope.cancel()
+        replies.close()
+        raise
+    if isinstance(first, BaseException):
+        replies.close()
+        raise first
+    if first.streams:
+        first.body = _received(replies, scope)
+    else:
+        replies.close()
+    return first
+
+
+async def _read_body(reply: Reply) -> None:
     if reply.streams:
-        reply.body = _finishing(call, stream_items(call, reply))
-        return reply
-    failure = await close_scopes(call, None, late=False)
-    await after_delivery(call)
-    await close_scopes(call, None)
-    return reply if failure is None else internal_error(call, failure)
+        pieces: Any = reply.body
+        reply.body = b"".join([piece async for piece in pieces])
 
 
-# -- RPC in process ----------------------------------------------------------------------------------------------------
+async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope) -> None:
+    async def deliver(reply: Reply) -> None:
+        stream: Any = reply.body if reply.streams else None
+        await handover.send(reply)
+        if stream is not None:
+            failure = await finish_stream(call, await drain(call, stream, handover.send))
+            if failure is not None:
+                raise failure
+
+    async with handover:
+        with scope:
+            try:
+                await run(call, deliver)
+            except anyio.BrokenResourceError:
+                pass  # nobody reads any more
+            except Exception as exc:
+                try:
+                    await handover.send(exc)
+                except anyio.BrokenResourceError:
+                    _logger.error("call %s failed after its caller had left", call.id, exc_info=exc)
+
+
+async def _received(replies: Any, scope: anyio.CancelScope) -> AsyncIterator[Any]:
+    try:
+        async with replies:
+            async for item in replies:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+    finally:
+        scope.cancel()
 
 
 async def call_procedure(app: App, request: RpcRequest) -> Any:
@@ -158,41 +279,15 @@ async def call_procedure(app: App, request: RpcRequest) -> Any:
         PublicError: NOT_FOUND if there is no such procedure; otherwise what the procedure raised, INTERNAL without text
             if that was not public.
     """
-    plan = app.table.procedures.get(request.name)
+    reply = await handle(app, request)
+    return reply.body if reply.streams else result_of(reply)
+
+
+def _procedure(app: App, name: str) -> Plan:
+    plan = app.table.procedures.get(name)
     if plan is None:
-        raise PublicError(f"There is no procedure {request.name!r}.", status=StatusCode.NOT_FOUND)
-    request.app, request.plan = app, plan
-    outcome: list[Any] = []
-
-    async def deliver(reply: Reply) -> None:
-        if not reply.streams:
-            outcome.append(reply)
-
-    if not _may_stream(plan):
-        return result_of(await run(request, deliver))
-    reply = await plan.invoke(request)
-    if reply.streams:
-        return _finishing(request, stream_items(request, reply))
-    await close_scopes(request, None)
-    await after_delivery(request)
-    return result_of(reply)
-
-
-def _may_stream(plan: Any) -> bool:
-    from . import annotations
-
-    handler = plan.endpoint.handler
-    return annotations.is_async_generator(handler) or annotations.is_generator(handler)
-
-
-async def _finishing(request: Call, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    try:
-        async for item in items:
-            yield item
-    finally:
-        await aclose(items, request.app.settings.teardown_timeout)
-        await close_scopes(request, None)
-    await after_delivery(request)
+        raise PublicError(f"There is no procedure {name!r}.", status=StatusCode.NOT_FOUND)
+    return plan
 
 
 def result_of(reply: Reply) -> Any:
@@ -262,12 +357,17 @@ class MessageScope:
     async def __aenter__(self) -> None:
         message = self.message
         message._exits, message._late_exits = [], []
+        message._shield = anyio.CancelScope()
+        message._shield.__enter__()
         message._frame = message.plan.inner.template[:]
         message._frame[0] = message
 
     async def __aexit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
         message = self.message
-        failure = await close_scopes(message, exc)
+        try:
+            failure = await close_scopes(message, exc)
+        finally:
+            message._shield.__exit__(None, None, None)
         settlement = message.settlement
         if settlement is None:
             return
@@ -290,7 +390,3 @@ async def handle_tick(app: App, name: str, scheduled_at: datetime, fired_at: dat
     tick = Tick(name, scheduled_at, fired_at, missed)
     tick.app, tick.plan = app, app.table.ticks[name]
     return await run(tick, _no_delivery)
-
-
-async def _no_delivery(reply: Reply) -> None:
-    pass

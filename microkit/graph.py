@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from ._deadline import shielded, within
+from ._deadline import protected
 from .call import MISSING
 from .di import Scope
 
@@ -91,6 +91,11 @@ class Node:
             self.mode in (Mode.ASYNC_GENERATOR, Mode.GENERATOR, Mode.THREAD_GENERATOR)
             or self.dispose is not Dispose.NOTHING
         )
+
+    @property
+    def may_suspend_at_exit(self) -> bool:
+        """Whether leaving it may wait for something, and so must be protected from cancellation."""
+        return self.needs_exit and not (self.mode is Mode.GENERATOR or self.dispose is Dispose.CONTEXT)
 
     @property
     def is_source(self) -> bool:
@@ -194,6 +199,13 @@ async def _close(close: Callable[[], Any], exc: BaseException | None) -> None:
         await result
 
 
+def _only(group: BaseExceptionGroup[BaseException], exc: BaseException | None) -> bool:
+    return all(
+        _only(each, exc) if isinstance(each, BaseExceptionGroup) else each is exc  # pyright: ignore[reportUnknownArgumentType]
+        for each in group.exceptions
+    )
+
+
 async def unwind(exits: list[Exit], exc: BaseException | None) -> BaseException | None:
     """Leave everything in `exits`, last entered first; one failure does not stop the others.
 
@@ -211,8 +223,8 @@ async def unwind(exits: list[Exit], exc: BaseException | None) -> BaseException 
         try:
             await leave(exc)
         except BaseException as error:
-            if error is exc:
-                continue  # passed on, as a teardown should
+            if error is exc or (isinstance(error, BaseExceptionGroup) and _only(error, exc)):
+                continue  # passed on, as a teardown should; a task group in it wraps what passes
             if not isinstance(error, Exception):
                 fatal = fatal or error
             elif failure is not None:
@@ -224,12 +236,17 @@ async def unwind(exits: list[Exit], exc: BaseException | None) -> BaseException 
     return failure
 
 
-async def leave_scope(exits: list[Exit], exc: BaseException | None, grace: float) -> BaseException | None:
-    """`unwind`, shielded from cancellation for at most `grace` seconds. Returns the first failure, if any."""
-    try:
-        return await within(shielded(grace), unwind(exits, exc))
-    except TimeoutError:
-        return TimeoutError(f"a teardown took longer than {grace:g} seconds and was cut")
+async def leave_scope(
+    exits: list[Exit], exc: BaseException | None, grace: float, shield: anyio.CancelScope | None
+) -> BaseException | None:
+    """`unwind`, protected from cancellation for at most `grace` seconds. Returns the first failure, if any.
+
+    Args:
+        shield: a scope that was entered before any of the exits; None if none of them can suspend.
+    """
+    if shield is None:
+        return await unwind(exits, exc)
+    return await protected(shield, grace, unwind(exits, exc))
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -415,12 +432,17 @@ class ScopeOwner:
         self.instances[node] = value
         return value
 
-    async def close(self, grace: float) -> BaseException | None:
-        """Leave all instances in reverse order. Returns the first failure, if any."""
+    async def close(self, grace: float, shield: anyio.CancelScope) -> BaseException | None:
+        """Leave all instances in reverse order. Returns the first failure, if any.
+
+        Args:
+            grace: seconds that it may take.
+            shield: a scope that the owner task entered before anything was made.
+        """
         self.stop()
         if self._jobs is not None:
             self._jobs[1].close()
-        failure = await leave_scope(self.exits, sys.exc_info()[1], grace)
+        failure = await leave_scope(self.exits, sys.exc_info()[1], grace, shield)
         self.instances.clear()
         self._task = None
         return failure
@@ -432,4 +454,16 @@ async def call_maybe_async(func: Callable[..., Any], *args: Any) -> Any:
     return await result if hasattr(result, "__await__") else result
 
 
-__all__ = ["CALL", "MISSING", "Dispose", "Mode", "Node", "ScopeOwner", "Steps", "constant", "enter", "leave_scope", "unwind"]
+__all__ = [
+    "CALL",
+    "MISSING",
+    "Dispose",
+    "Mode",
+    "Node",
+    "ScopeOwner",
+    "Steps",
+    "constant",
+    "enter",
+    "leave_scope",
+    "unwind",
+]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from . import _bridge
-from ._deadline import shielded, within
+from ._deadline import protected
 from .annotations import describe
 from .di import Scope
 from .errors import ConfigurationError, MicrokitError, StartupError
@@ -142,18 +142,20 @@ class Runtime:
                 self.tasks = tasks
                 if self._error is not None:  # stopped before this task ran for the first time
                     tasks.cancel_scope.cancel()
-                try:
-                    await self._start(undo)
-                    self.running = self.ready = True
-                    starting.set()
-                    await self.app.owner.serve()
-                    await self._drain()
-                except Exception as exc:
-                    self._error = exc
-                finally:
-                    self.running = self.ready = False
-                    await self._undo(undo)
-                    tasks.cancel_scope.cancel()
+                # Entered before everything that shutdown leaves, so that it can shield that.
+                with anyio.CancelScope() as self._shield:
+                    try:
+                        await self._start(undo)
+                        self.running = self.ready = True
+                        starting.set()
+                        await self.app.owner.serve()
+                        await self._drain()
+                    except Exception as exc:
+                        self._error = exc
+                    finally:
+                        self.running = self.ready = False
+                        await self._undo(undo)
+                tasks.cancel_scope.cancel()
         except Exception as exc:
             self._error = self._error or exc
         finally:
@@ -166,15 +168,14 @@ class Runtime:
         app = self.app
         app.owner = ScopeOwner(Scope.APP)
         app.owner.adopt()
-        app.build()
-        grace = app.settings.teardown_timeout
 
         async def close_services() -> None:
-            failure = await app.owner.close(grace)
+            failure = await app.owner.close(app.settings.teardown_timeout, self._shield)
             if failure is not None:
                 raise failure
 
         undo.append(("app-scope services", close_services))
+        app.build()
         for node in app.app_nodes():
             try:
                 await app.owner.get(node)
@@ -214,7 +215,7 @@ class Runtime:
         while undo:
             what, step = undo.pop()
             try:
-                await within(shielded(grace), _await(step))
+                await protected(self._shield, grace, _await(step))
             except Exception as exc:
                 _logger.error("shutting down %s failed", what, exc_info=exc)
                 self._error = self._error or exc

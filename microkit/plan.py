@@ -25,6 +25,7 @@ from .executor import ExecutorSpec
 from .graph import CALL, Exit, Mode, Node, Steps, leave_scope
 from .middleware import MiddlewareSpec
 from .renderers import Renderers, error_reply, internal_error
+from .sockets import close_code, socket_handler, socket_reply
 
 if TYPE_CHECKING:
     from .app import App
@@ -60,6 +61,7 @@ class Plan:
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
         invoke: runs a call through everything; never raises but for cancellation.
+        shielded: something must be left that may suspend, so the call runs in a scope that can shield it.
         plain: what it needs is over once its reply is delivered, and the method is not HEAD.
     """
 
@@ -85,20 +87,23 @@ class Plan:
         self.executor = executor
         self.timeout: float | None = binding.options.get("timeout", app.timeout)
         self.grouped = bool(binding.options.get("task_group"))
+        handler = self.endpoint.handler
+        self.may_stream = annotations.is_async_generator(handler) or annotations.is_generator(handler)
         self.handler, self.nodes = resolver.handler(self.endpoint)
         self.outer = Steps(connected=self.kind is Kind.RPC)
         self.outer.add(node for layer in layers for node in ([layer.target] if layer.target else []) + layer.nodes)
         self.inner = Steps(self.outer.slots, connected=self.kind is Kind.RPC)
         self.inner.template = list(self.outer.template)
         self.inner.add(self.nodes)
-        self.app_nodes = [
-            node for steps in (self.outer, self.inner) for node in steps.order if node.scope is Scope.APP
-        ]
+        self.app_nodes = [node for steps in (self.outer, self.inner) for node in steps.order if node.scope is Scope.APP]
         self.invoke: Invoke = self._not_frozen
         self.plain = False
         # A container can make call-scoped services at any time, so it counts as a declared need for a scope.
         self._uses_container = any(node.label.startswith(("container", "tagged ")) for node in self._all_nodes())
         self.scoped = self.outer.needs_exits or self.inner.needs_exits or self._uses_container
+        self.shielded = self._uses_container or any(
+            node.may_suspend_at_exit for node in self._all_nodes() if node.scope is not Scope.APP
+        )
 
     def _all_nodes(self) -> list[Node]:
         return [*self.outer.order, *self.inner.order]
@@ -115,15 +120,13 @@ class Plan:
         self.inner.template[: len(self.outer.template)] = self.outer.template
         self.inner.compile(owner)
         call = self._core()
-        if self.timeout is not None:
-            call = _timed(call, self.timeout, self.app.renderers)
         for layer in reversed(self.layers):
             call = self._wrap(layer, call)
         if not self.outer.idle:
             call = self._with_outer_scope(call)
         self.invoke = call
         late = any(node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes())
-        self.plain = not (late or self.grouped or self._uses_container or self._may_be_head())
+        self.plain = not (late or self.grouped or self.shielded or self._may_be_head())
 
     def _may_be_head(self) -> bool:
         methods = getattr(self.binding.trigger, "methods", ())
@@ -176,13 +179,13 @@ class Plan:
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)
             except BaseException as exc:
-                await leave_scope(exits, exc, grace)
+                await leave_scope(exits, exc, grace, call._shield)
                 raise
             if reply.streams and exits:
                 # The dispatcher owns the scopes of a stream; inner ones are left first.
                 call._exits = [*exits, *(call._exits or ())]
                 return reply
-            failure = await leave_scope(exits, reply.error, grace) if exits else None
+            failure = await leave_scope(exits, reply.error, grace, call._shield) if exits else None
             return internal_error(call, failure) if failure is not None else reply
 
         return invoke
@@ -190,7 +193,15 @@ class Plan:
     # -- the core ------------------------------------------------------------------------------------------------------
 
     def _execute(self) -> tuple[Callable[..., Any], bool]:
-        """The handler with its executor around, and whether its call is awaited."""
+        """The handler with executor and deadline around it, and whether its call is awaited."""
+        run, awaited = self._executed()
+        if self.kind is Kind.SOCKET:
+            run, awaited = socket_handler(run, awaited), True
+        if self.timeout is not None and awaited:
+            run = _timed(run, self.timeout)
+        return run, awaited
+
+    def _executed(self) -> tuple[Callable[..., Any], bool]:
         handler = self.endpoint.handler
         if annotations.is_async(handler):
             if self.executor is not None and self.executor.accepts_async:
@@ -209,20 +220,22 @@ class Plan:
         if self.kind is Kind.HTTP:
             http = self.app.renderers.http
             return lambda call, result: http(result)
-        if self.kind is Kind.RPC:
-            return _rpc_reply
-        return _plain_reply
+        if self.kind is Kind.SOCKET:
+            return socket_reply
+        return _rpc_reply if self.kind is Kind.RPC else _plain_reply
 
     def _core(self) -> Invoke:
-        if self.kind is Kind.SOCKET:
-            from .sockets import socket_core
-
-            return socket_core(self)
         if self.scoped:
             return self._scoped_core()
-        if all(node.is_source or node.mode is Mode.CONSTANT or node is CALL for node in self.nodes) and self.outer.idle:
+        if self.kind is not Kind.SOCKET and self.outer.idle and all(
+            node.is_source or node.mode is Mode.CONSTANT or node is CALL for node in self.nodes
+        ):
             return self._direct_core()
         return self._framed_core()
+
+    def _argument_slots(self) -> list[int]:
+        slots = [self.inner.slots[node] for node in self.nodes]
+        return [0, *slots] if self.kind is Kind.SOCKET else slots  # what surrounds a socket's handler takes the call
 
     def _direct_core(self) -> Invoke:
         """Every argument is read straight from the call: no frame."""
@@ -242,7 +255,7 @@ class Plan:
                 result = run(*[get(call) for get in getters])
                 return render(call, await result if awaited else result)
             except Exception as exc:
-                return failed(call, exc)
+                return await failed(call, exc)
 
         return core
 
@@ -250,7 +263,7 @@ class Plan:
         """Dependencies, none of which has anything to leave."""
         run, awaited = self._execute()
         render, failed, steps = self._render(), self._failed, self.inner
-        template, slots = steps.template, [steps.slots[node] for node in self.nodes]
+        template, slots = steps.template, self._argument_slots()
         has_outer, sync = not self.outer.idle, steps.purely_sync
         none: list[Exit] = []
 
@@ -268,7 +281,7 @@ class Plan:
                 result = run(*[frame[i] for i in slots])
                 return render(call, await result if awaited else result)
             except Exception as exc:
-                return failed(call, exc)
+                return await failed(call, exc)
 
         return core
 
@@ -276,7 +289,7 @@ class Plan:
         """Dependencies with teardown: left before the reply is delivered, whatever happens."""
         run, awaited = self._execute()
         render, failed, steps = self._render(), self._failed, self.inner
-        template, slots = steps.template, [steps.slots[node] for node in self.nodes]
+        template, slots = steps.template, self._argument_slots()
         has_outer, grace = not self.outer.idle, self.app.settings.teardown_timeout
 
         async def core(call: Any) -> Reply:
@@ -291,18 +304,19 @@ class Plan:
                 frame[0] = call
             error: Exception | None = None
             try:
-                await steps.run(frame, exits, call._late_exits)
-                result = run(*[frame[i] for i in slots])
-                reply = render(call, await result if awaited else result)
-            except Exception as exc:
-                error = exc
-                reply = failed(call, exc)
+                try:
+                    await steps.run(frame, exits, call._late_exits)
+                    result = run(*[frame[i] for i in slots])
+                    reply = render(call, await result if awaited else result)
+                except Exception as exc:
+                    error = exc
+                    reply = await failed(call, exc)
             except BaseException as exc:
-                await leave_scope(exits, exc, grace)
+                await leave_scope(exits, exc, grace, call._shield)
                 raise
             if error is None and reply.streams:
                 return reply  # the dispatcher leaves the scope when the stream has ended
-            failure = await leave_scope(exits, error, grace) if exits else None
+            failure = await leave_scope(exits, error, grace, call._shield) if exits else None
             if failure is not None:
                 call._failed = True
                 reply = internal_error(call, failure)
@@ -310,19 +324,24 @@ class Plan:
 
         return core
 
-    def _failed(self, call: Any, exc: Exception) -> Reply:
+    async def _failed(self, call: Any, exc: Exception) -> Reply:
         call._failed = True
         if isinstance(exc, ValidationError):
-            exc = self._all_problems(call, exc)
-        return error_reply(call, exc, self.app.renderers)
+            exc = await self._all_problems(call, exc)
+        reply = error_reply(call, exc, self.app.renderers)
+        if self.kind is Kind.SOCKET:
+            reply.close_code = close_code(call, reply)
+        return reply
 
-    def _all_problems(self, call: Any, first: ValidationError) -> ValidationError:
+    async def _all_problems(self, call: Any, first: ValidationError) -> ValidationError:
         """One error that names every parameter that does not fit, if `first` came from binding one."""
         problems: list[dict[str, Any]] = []
         for node in self.inner.order:
-            if node.is_source and node.func is not None:
+            if node.reads_call and node.func is not None:
                 try:
-                    node.func(call)
+                    value = node.func(call)
+                    if node.mode is Mode.ASYNC:
+                        await value
                 except ValidationError as exc:
                     problems += [each for each in exc.errors if each not in problems]
                 except Exception:
@@ -376,7 +395,7 @@ def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
             try:
                 return http(await run())
             except Exception as exc:
-                return failed(call, exc)
+                return await failed(call, exc)
 
         return core0
     if len(getters) == 1:
@@ -386,7 +405,7 @@ def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
             try:
                 return http(await run(get(call)))
             except Exception as exc:
-                return failed(call, exc)
+                return await failed(call, exc)
 
         return core1
     first, second = getters
@@ -395,7 +414,7 @@ def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
         try:
             return http(await run(first(call), second(call)))
         except Exception as exc:
-            return failed(call, exc)
+            return await failed(call, exc)
 
     return core2
 
@@ -423,12 +442,12 @@ def _as_reply(call: Any, result: Any, renderers: Renderers, name: str) -> Reply:
     return renderers.http(result) if call.kind is Kind.HTTP else Reply(result)
 
 
-def _timed(core: Invoke, seconds: float, renderers: Renderers) -> Invoke:
-    async def run(call: Any) -> Reply:
-        with anyio.move_on_after(seconds):
-            return await core(call)
-        call._failed = True
-        late = PublicError(f"The call took longer than {seconds:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
-        return error_reply(call, late, renderers)
+def _timed(run: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """`run` with a deadline: around the handler alone, since its dependencies outlive it."""
 
-    return run
+    async def timed(*args: Any) -> Any:
+        with anyio.move_on_after(seconds):
+            return await run(*args)
+        raise PublicError(f"The call took longer than {seconds:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
+
+    return timed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -9,61 +10,47 @@ import anyio
 from . import dispatch
 from .call import Reply
 from .errors import ConnectionClosed, PublicError, StatusCode
-from .graph import Exit, leave_scope
 from .websocket import WebSocket
 
 if TYPE_CHECKING:
     from .app import App
-    from .plan import Invoke, Plan
 
 
-def socket_core(plan: Plan) -> Invoke:
-    """The core of a SOCKET plan: origin check, call scope, handler under a scope that a disconnect cancels."""
-    run, awaited = plan._execute()
-    failed, steps = plan._failed, plan.inner
-    template, slots = steps.template, [steps.slots[node] for node in plan.nodes]
-    has_outer, grace = not plan.outer.idle, plan.app.settings.teardown_timeout
-    checks_origin = plan.options.get("check_origin", True)
+def socket_handler(run: Callable[..., Any], awaited: bool) -> Callable[..., Any]:
+    """A SOCKET handler with what surrounds it: origin check, and a scope that a disconnect cancels.
 
-    async def core(ws: WebSocket) -> Reply:
-        exits: list[Exit] = []
-        ws._exits = exits
-        if ws._late_exits is None:
-            ws._late_exits = []
-        if has_outer:
-            frame = ws._frame
-        else:
-            frame = ws._frame = template[:]
-            frame[0] = ws
-        error: BaseException | None = None
-        reply = Reply()
+    Returns:
+        A callable that takes the socket before the arguments of the handler.
+    """
+
+    async def handle(ws: WebSocket, *args: Any) -> Any:
+        if ws.plan.options.get("check_origin", True):
+            ws.check_origin()
+        result = None
         with anyio.CancelScope() as ws._handler_scope:
+            ws.cancel_if_abandoned()
             try:
-                if checks_origin:
-                    ws.check_origin()
-                await steps.run(frame, exits, ws._late_exits)
-                result = run(*[frame[i] for i in slots])
+                result = run(*args)
                 if awaited:
                     result = await result
-                if isinstance(result, Reply) and not ws.accepted:
-                    reply = result
-            except Exception as exc:
-                error = exc
-                reply = failed(ws, exc)
-            except BaseException as exc:
-                # The client left, or the server stops: teardowns see it, then the cancellation goes on.
-                await leave_scope(exits, exc, grace)
-                raise
-            failure = await leave_scope(exits, error, grace) if exits else None
-            if failure is not None:
-                reply = failed(ws, failure) if isinstance(failure, Exception) else reply
-        reply.close_code = _close_code(ws, reply)
-        return reply
+            except ConnectionClosed:
+                pass  # the usual end of a loop that reads
+        if ws._handler_scope.cancelled_caught:
+            raise ConnectionClosed(ws.close_code or 1006, ws.close_reason)
+        return result
 
-    return core
+    return handle
 
 
-def _close_code(ws: WebSocket, reply: Reply) -> int:
+def socket_reply(ws: WebSocket, result: Any) -> Reply:
+    """The reply of a handler that did not fail: what it returned before accepting, else the close code."""
+    reply = result if isinstance(result, Reply) and not ws.accepted else Reply()
+    reply.close_code = ws.close_code if ws.closed else (reply.close_code or 1000)
+    return reply
+
+
+def close_code(ws: WebSocket, reply: Reply) -> int:
+    """The code that a socket is, or is to be, closed with."""
     if ws.closed and ws.close_code is not None:
         return ws.close_code
     if reply.error is None:
@@ -99,7 +86,7 @@ async def _finish_socket(ws: WebSocket, reply: Reply) -> None:
     if not ws.accepted:
         await _deny(ws, reply)
         return
-    code = reply.close_code or 1000
+    code = close_code(ws, reply)
     reason = ""
     if reply.error is not None and not isinstance(reply.error, ConnectionClosed):
         reason = reply.error.detail if isinstance(reply.error, PublicError) else "internal error"
@@ -111,7 +98,13 @@ async def _deny(ws: WebSocket, reply: Reply) -> None:
     ws.closed = True
     ws.close_code = reply.close_code
     if "websocket.http.response" not in ws.scope.get("extensions", {}):
-        await ws._send({"type": "websocket.close", "code": 1008 if reply.close_code in (None, 1000) else reply.close_code, "reason": ""})
+        await ws._send(
+            {
+                "type": "websocket.close",
+                "code": 1008 if reply.close_code in (None, 1000) else reply.close_code,
+                "reason": "",
+            }
+        )
         return
     status = reply.http_status
     if reply.status is StatusCode.OK and status < 300:

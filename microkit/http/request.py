@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from time import monotonic
 from typing import Any
 
-from .._deadline import expiring, within
+import anyio
+
+from .._deadline import within
 from ..call import MISSING, Kind
 from ..codecs import is_json, json_loads
 from ..errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout
@@ -30,6 +33,12 @@ class Request(HTTPConnection):
     _body: bytes | None = None
     _json: Any = MISSING
     _started = False
+    _complete = False
+    _size = 0
+    _limit: int | None
+    _declared: int | None
+    _patience: float | None
+    _failure: Exception | None = None
 
     def __init__(
         self,
@@ -48,13 +57,12 @@ class Request(HTTPConnection):
             "client": None,
             "server": None,
         }
+        given = [pair for pair in self.scope["headers"] if pair[0] == b"host"]
         self.url = url
+        if given:
+            self.scope["headers"] = [pair for pair in self.scope["headers"] if pair[0] != b"host"] + given
         self._body = body
-
-    @property
-    def method(self) -> str:
-        """The method, in upper case."""
-        return self.scope["method"]
+        self.receive = _wait_for_the_end
 
     @property
     def content_type(self) -> str:
@@ -70,66 +78,114 @@ class Request(HTTPConnection):
         option = plan.options.get("max_body_size", MISSING)
         return self.app.settings.max_body_size if option is MISSING else option
 
-    def _declared_length(self) -> int | None:
-        lengths = self.headers.getlist("content-length")
-        if not lengths:
+    @property
+    def body_timeout(self) -> float | None:
+        """How long the client may be waited for while the body is read, in seconds: option, else setting; None is none."""
+        plan = self.__dict__.get("plan")
+        if plan is None:
             return None
-        if len(set(lengths)) > 1 or not lengths[0].isascii() or not lengths[0].isdigit() or len(lengths[0]) > 18:
-            raise BadRequest("The Content-Length header is not valid.")
-        return int(lengths[0])
+        option = plan.options.get("body_timeout", MISSING)
+        return self.app.settings.body_timeout if option is MISSING else option
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces as they arrive, at most `max_body_size` bytes in all.
 
+        The time that is spent waiting for the client is bounded as a whole, by `body_timeout`.
+
         Raises:
             ClientDisconnect: the client went away before the end.
             PayloadTooLarge: the body is over its bound.
+            RequestTimeout: the client took longer than `body_timeout`.
             BadRequest: its length differs from Content-Length.
             RuntimeError: the stream was already read.
         """
         if self._body is not None:
             yield self._body
             return
-        if self._started:
-            raise RuntimeError("the body stream was already read; use `await request.body()` to read it repeatedly")
-        self._started = True
-        limit, declared, size = self.max_body_size, self._declared_length(), 0
-        if limit is not None and declared is not None and declared > limit:
-            raise PayloadTooLarge(f"The body is over the limit of {limit} bytes.")
-        more = True
-        while more:
-            event = await self.receive()
-            if event["type"] == "http.disconnect":
-                # The end of a connection is never the end of a body: half an input must not be acted on.
-                raise ClientDisconnect("the client disconnected before its request was complete")
-            chunk = event.get("body", b"")
-            more = event.get("more_body", False)
-            size += len(chunk)
-            if limit is not None and size > limit:
-                raise PayloadTooLarge(f"The body is over the limit of {limit} bytes.")
-            if chunk:
-                yield chunk
-        if declared is not None and declared != size:
-            raise BadRequest("The body does not have the length that Content-Length says.")
+        self._begin()
+        while not self._complete:
+            if piece := await self._piece():
+                yield piece
 
     async def body(self) -> bytes:
         """The whole body; may be called repeatedly.
 
         Raises:
-            RequestTimeout: the client took longer than the setting `body_timeout`.
-            ClientDisconnect, PayloadTooLarge, BadRequest: as `stream`.
+            RequestTimeout, ClientDisconnect, PayloadTooLarge, BadRequest: as `stream`, again at each call.
         """
         if self._body is None:
-            timeout = self.app.settings.body_timeout
-            try:
-                self._body = await within(expiring(timeout), self._read()) if timeout else await self._read()
-            except TimeoutError:
-                raise RequestTimeout(f"The request was not complete within {timeout:g} seconds.") from None
+            self._begin()
+            body = await self._piece()
+            if not self._complete:
+                pieces = [body]
+                while not self._complete:
+                    pieces.append(await self._piece())  # noqa: PERF401  # no comprehension can end by a flag
+                body = b"".join(pieces)
+            self._body = body
         return self._body
 
-    async def _read(self) -> bytes:
-        pieces = [piece async for piece in self.stream()]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def _begin(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._started:
+            raise RuntimeError("the body stream was already read; use `await request.body()` to read it repeatedly")
+        self._started = True
+        self._limit, self._declared = self.max_body_size, self._declared_length()
+        self._patience = self.body_timeout or None
+        if self._limit is not None and self._declared is not None and self._declared > self._limit:
+            raise self._too_large()
+
+    def _declared_length(self) -> int | None:
+        lengths = self.headers.getlist("content-length")
+        if not lengths:
+            return None
+        if len(set(lengths)) > 1 or not lengths[0].isascii() or not lengths[0].isdigit() or len(lengths[0]) > 18:
+            raise self._fail(BadRequest("The Content-Length header is not valid.", self._close()))
+        return int(lengths[0])
+
+    async def _piece(self) -> bytes:
+        """What one event brings; sets `_complete` with the last one."""
+        event = await self._event()
+        if event["type"] == "http.disconnect":
+            # The end of a connection is never the end of a body: half an input must not be acted on.
+            raise self._fail(ClientDisconnect("the client disconnected before its request was complete"))
+        piece: bytes = event.get("body", b"")
+        self._size += len(piece)
+        if self._limit is not None and self._size > self._limit:
+            raise self._too_large()
+        if not event.get("more_body", False):
+            if self._declared is not None and self._declared != self._size:
+                text = "The body does not have the length that Content-Length says."
+                raise self._fail(BadRequest(text, self._close()))
+            self._complete = True
+        return piece
+
+    async def _event(self) -> Any:
+        """The next event, within what is left of the time that the client may be waited for."""
+        if self._patience is None:
+            return await self.receive()
+        began = monotonic()
+        try:
+            event = await within(self._patience, self._receive())
+        except TimeoutError:
+            text = f"The request was not complete within {self.body_timeout:g} seconds."
+            raise self._fail(RequestTimeout(text, self._close())) from None
+        self._patience = max(self._patience - (monotonic() - began), 1e-9)
+        return event
+
+    async def _receive(self) -> Any:
+        return await self.receive()  # a server may return an awaitable that is no coroutine
+
+    def _too_large(self) -> Exception:
+        return self._fail(PayloadTooLarge(f"The body is over the limit of {self._limit} bytes.", self._close()))
+
+    def _fail(self, exc: Exception) -> Exception:
+        self._failure = exc
+        return exc
+
+    def _close(self) -> list[tuple[str, str]]:
+        """What ends a connection whose client may still be sending; HTTP/2 has no such header."""
+        return [("connection", "close")] if self.scope.get("http_version", "1.1").startswith("1") else []
 
     async def text(self) -> str:
         """The body as UTF-8 text.
@@ -160,7 +216,23 @@ class Request(HTTPConnection):
         """Whether the content type is JSON."""
         return is_json(self.content_type)
 
+    @property
+    def fully_read(self) -> bool:
+        """Whether no part of the body is still to come, so that what the server tells next is the disconnect."""
+        if self._started or self._body is not None:
+            return self._complete or self._body is not None
+        for name, value in self.scope["headers"]:
+            if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                return False
+        # HTTP/2 needs neither header for a body.
+        return self.scope.get("http_version", "1.1").startswith("1") or self.method in ("GET", "HEAD", "OPTIONS")
+
     async def disconnected(self) -> None:
         """Return when the client went away; discards what is left of the body."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+async def _wait_for_the_end() -> Any:
+    """What a request made by hand receives: its client never leaves."""
+    await anyio.sleep_forever()
