@@ -337,7 +337,7 @@ class Plan:
         """One error that names every parameter that does not fit, if `first` came from binding one."""
         problems: list[dict[str, Any]] = []
         for node in self.inner.order:
-            if node.reads_call and node.func is not None:
+            if node.func is not None and node.args == (CALL,) and node.mode in (Mode.SYNC, Mode.ASYNC):
                 try:
                     value = node.func(call)
                     if node.mode is Mode.ASYNC:

@@ -211,7 +211,10 @@ class Resolver:
             return special
         if parameter.name in self.path and not service and self.trigger is not None:
             index, produces = self.path[parameter.name]
-            return self._bound(binding.path_binder(parameter, index, produces, self.catalog.validators))
+            try:
+                return self._bound(binding.path_binder(parameter, index, produces, self.catalog.validators))
+            except TypeError as exc:
+                raise self._error(parameter, func, trail, service, str(exc)) from exc
         return self._provided(parameter, trail)
 
     @staticmethod
