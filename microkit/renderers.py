@@ -31,11 +31,12 @@ class RendererSpec:
     """A renderer for results, or for exceptions, of one type and its subclasses (HTTP replies).
 
     Attributes:
-        type: result type or exception type.
+        type: result type or exception type; or its full name, `pydantic.main.BaseModel`, so that a plugin need not
+            import what nobody may use.
         render: value to reply; for exceptions the reply's `error` is set by the kernel.
     """
 
-    type: type
+    type: type | str
     render: Render
 
 
@@ -47,7 +48,7 @@ class Renderers:
     """
 
     def __init__(self, specs: Iterable[RendererSpec] = ()) -> None:
-        self._by_type: dict[type, Render] = {}
+        self._by_type: dict[type | str, Render] = {}
         for spec in specs:
             self._by_type[spec.type] = spec.render
         self._results: dict[type, Render] = {}
@@ -66,9 +67,9 @@ class Renderers:
         return render(result)
 
     def _find(self, result: Any) -> Render:
-        for base in type(result).__mro__[:-1]:
-            if base in self._by_type:
-                return self._by_type[base]
+        render = self._of(type(result))
+        if render is not None:
+            return render
         if dataclasses.is_dataclass(result):
             return _json
         if hasattr(result, "__aiter__") or (inspect.isgenerator(result)):
@@ -80,12 +81,15 @@ class Renderers:
             f"bytes, dict, list, dataclass, model, generator, None or (status, body[, headers])"
         )
 
+    def _of(self, kind: type) -> Render | None:
+        keys = (key for base in kind.__mro__[:-1] for key in (base, f"{base.__module__}.{base.__qualname__}"))
+        return next((self._by_type[key] for key in keys if key in self._by_type), None)
+
     def error(self, exc: BaseException) -> Reply | None:
         """The reply of a contributed renderer for an exception, if there is one."""
         kind = type(exc)
         if kind not in self._errors:
-            found = next((self._by_type[base] for base in kind.__mro__ if base in self._by_type), None)
-            self._errors[kind] = found
+            self._errors[kind] = self._of(kind)
         render = self._errors[kind]
         return render(exc) if render is not None else None
 
