@@ -159,11 +159,12 @@ class Pattern:
             if segment.name not in rest:
                 raise ValueError(f"the path {self.text} needs a value for {segment.name!r}")
             converter = segment.converter
-            text = converter.format(rest.pop(segment.name))
+            value = rest.pop(segment.name)
             try:
+                text = converter.format(value)
                 converter.parse(text)
-            except ValueError:
-                raise ValueError(f"{text!r} is no {converter.name} for {segment.name!r} in {self.text}") from None
+            except (TypeError, ValueError):
+                raise ValueError(f"{value!r} is no {converter.name} for {segment.name!r} in {self.text}") from None
             if not text and not converter.rest:
                 raise ValueError(f"the value of {segment.name!r} in {self.text} must not be empty")
             if "\0" in text or not {".", ".."}.isdisjoint(text.split("/") if converter.rest else (text,)):
