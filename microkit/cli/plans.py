@@ -232,6 +232,6 @@ def _delivery(plan: Plan) -> str:
     if plan.kind is Kind.TICK:
         return "log"
     retry = plan.options.get("retry")
-    policy = "the default policy (retry what is retryable, else dead-letter)" if retry is None else repr(retry)
+    policy = "retry what is retryable, else dead-letter" if retry is None else f"by {annotations.describe(retry)}"
     each = ", each message by itself" if plan.kind is Kind.BATCH else ""
     return f"settled: ack, or on failure {policy}{each}"
