@@ -356,11 +356,9 @@ class MessageScope:
 
     async def __aenter__(self) -> None:
         message = self.message
-        message._exits, message._late_exits = [], []
         message._shield = anyio.CancelScope()
         message._shield.__enter__()
-        message._frame = message.plan.inner.template[:]
-        message._frame[0] = message
+        message.plan.open(message)
 
     async def __aexit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
         message = self.message
@@ -390,3 +388,7 @@ async def handle_tick(app: App, name: str, scheduled_at: datetime, fired_at: dat
     tick = Tick(name, scheduled_at, fired_at, missed)
     tick.app, tick.plan = app, app.table.ticks[name]
     return await run(tick, _no_delivery)
+
+
+async def _no_delivery(reply: Reply) -> None:
+    """Nobody waits for the reply of a tick."""
