@@ -120,7 +120,7 @@ async def _deliver(request: Request, reply: Reply, send: Any) -> None:
             reply = internal_error(request, exc)
     elif _bodyless(request, reply) or _sent_by_server(request, reply):
         # The stream is not needed; what it stood on is left before anything is sent, so that a failure can be told.
-        failure = await dispatch.finish_stream(request, await _close(reply.body))
+        failure = await dispatch.finish_stream(request, await dispatch.discard(request, reply.body))
         if failure is not None:
             reply = internal_error(request, failure)
     try:
@@ -130,16 +130,6 @@ async def _deliver(request: Request, reply: Reply, send: Any) -> None:
             await _send_whole(request, reply, send)
     except ClientDisconnect:
         _left(request)
-
-
-async def _close(stream: Any) -> Exception | None:
-    close = getattr(stream, "aclose", None)
-    try:
-        if close is not None:
-            await close()
-    except Exception as exc:
-        return exc
-    return None
 
 
 def _bodyless(request: Request, reply: Reply) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, overload
 
 from . import annotations
 from .call import Call, Kind, Message, Reply, RpcRequest, Tick
+from .codecs import is_json
 from .errors import ConfigurationError
 from .http import HTTPConnection, Request, Response
+from .http.response import checked_status
 from .websocket import WebSocket
 
 CallNext = Callable[[Any], Awaitable[Reply]]
@@ -49,7 +51,7 @@ class MiddlewareSpec:
         """The parameters of the call itself."""
         target = self.middleware
         if inspect.isclass(target):
-            return annotations.parameters(getattr(target, "__call__"))[1:]  # noqa: B004
+            return annotations.parameters(target.__call__)[1:]
         return annotations.parameters(target)
 
     def wraps(self, kind: Kind) -> bool:
@@ -57,11 +59,13 @@ class MiddlewareSpec:
         return kind in (self.kinds if self.kinds is not None else self._inferred())
 
     def _inferred(self) -> Kind:
+        if isinstance(self.middleware, _BeforeAfter | _BeforeAfterSocket):
+            return self.middleware.kinds
         parameters = self.parameters
         if len(parameters) < 2 and not any(each.variadic for each in parameters):
             raise ConfigurationError(
-                f"The middleware {self.name} at {annotations.location(self.middleware)} must take the call and call_next: "
-                f"async def {self.name.rpartition('.')[2]}(request, call_next)."
+                f"The middleware {self.name} at {annotations.location(self.middleware)} must take the call and "
+                f"call_next: async def {self.name.rpartition('.')[2]}(request, call_next)."
             )
         first = parameters[0]
         if first.annotation in _KINDS:
@@ -135,20 +139,24 @@ class WebSocketMiddleware:
 class _BeforeAfter:
     """An `HttpMiddleware` as an onion layer."""
 
+    kinds = Kind.HTTP
+
     def __init__(self, inner: HttpMiddleware) -> None:
         self.inner = inner
         self.__name__ = self.__qualname__ = type(inner).__qualname__
 
     async def __call__(self, request: Request, call_next: CallNext) -> Reply:
         answer = await _maybe(self.inner.before_request(request))
-        reply = await call_next(request) if answer is None else _from_dict(answer)
+        reply = await call_next(request) if answer is None else _changed(Response(), _checked(answer), request)
         pairs = reply.headers.items_multi()
         change = await _maybe(self.inner.after_request(request, reply.http_status, reply.body, pairs))
-        return reply if change is None else _changed(reply, change)
+        return reply if change is None else _changed(reply, _checked(change), request)
 
 
 class _BeforeAfterSocket:
     """A `WebSocketMiddleware` as an onion layer."""
+
+    kinds = Kind.SOCKET
 
     def __init__(self, inner: WebSocketMiddleware) -> None:
         self.inner = inner
@@ -169,28 +177,29 @@ async def _maybe(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def _from_dict(answer: dict[str, Any]) -> Response:
-    from .renderers import http_body
-
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(answer) - {"status_code", "body", "headers"})
     if unknown:
         raise TypeError(f"a middleware answers with status_code, body and headers, not with {', '.join(unknown)}")
-    response = http_body(answer.get("body", b""))
-    response.http_status = answer.get("status_code", 200)
-    _set_headers(response, answer.get("headers"))
-    return response
+    return answer
 
 
-def _changed(reply: Reply, change: dict[str, Any]) -> Reply:
+def _changed(reply: Reply, change: dict[str, Any], request: Request) -> Reply:
     if "body" in change:
-        response = _from_dict({"body": change["body"], "status_code": reply.http_status})
-        # The old length and type belong to the old body.
-        kept = [pair for pair in reply.raw_headers if pair[0] not in (b"content-length", b"content-type", b"etag")]
-        response.raw_headers += kept
-        response.error = reply.error
+        body = change["body"]
+        response = request.app.renderers.owned(b"" if body is None else body)
+        # Length and tag belong to the old body; its type stays, unless the new body decides that by itself.
+        dropped = {b"content-length", b"etag"}
+        old_type = reply.headers.get("content-type", "")
+        if old_type and (isinstance(body, str | bytes) or response.streams or is_json(old_type)):
+            response.headers.pop("content-type", None)
+        else:
+            dropped.add(b"content-type")
+        response.raw_headers += [pair for pair in reply.raw_headers if pair[0] not in dropped]
+        response.http_status, response.error, response.close_code = reply.http_status, reply.error, reply.close_code
         reply = response
     if "status_code" in change:
-        reply.http_status = change["status_code"]
+        reply.http_status = checked_status(change["status_code"])
     _set_headers(reply, change.get("headers"))
     return reply
 
@@ -213,14 +222,16 @@ def as_spec(middleware: Any, *, kinds: Kind | None = None, guard: bool = False, 
     if isinstance(middleware, MiddlewareSpec):
         return middleware
     if isinstance(middleware, HttpMiddleware):
-        return MiddlewareSpec(_BeforeAfter(middleware), kinds or Kind.HTTP, guard)
+        return MiddlewareSpec(_BeforeAfter(middleware), kinds, guard)
     if isinstance(middleware, WebSocketMiddleware):
-        return MiddlewareSpec(_BeforeAfterSocket(middleware), kinds or Kind.SOCKET, guard)
+        return MiddlewareSpec(_BeforeAfterSocket(middleware), kinds, guard)
     if inspect.isclass(middleware):
         if issubclass(middleware, HttpMiddleware | WebSocketMiddleware):
             return as_spec(middleware(**options), kinds=kinds, guard=guard)
         if not annotations.is_async(getattr(middleware, "__call__", None)):  # noqa: B004
-            raise ConfigurationError(f"The middleware class {annotations.describe(middleware)} needs `async def __call__`.")
+            raise ConfigurationError(
+                f"The middleware class {annotations.describe(middleware)} needs `async def __call__`."
+            )
         return MiddlewareSpec(middleware, kinds, guard, options)
     if options:
         raise ConfigurationError(
@@ -229,34 +240,43 @@ def as_spec(middleware: Any, *, kinds: Kind | None = None, guard: bool = False, 
         )
     if not annotations.is_async(middleware):
         raise ConfigurationError(
-            f"The middleware {annotations.describe(middleware)} at {annotations.location(middleware)} must be `async def`."
+            f"The middleware {annotations.describe(middleware)} at {annotations.location(middleware)} must be "
+            f"`async def`."
         )
     return MiddlewareSpec(middleware, kinds, guard)
 
 
-class MiddlewareList(list[Any]):
-    """The list behind `app.middlewares`: what is appended wraps every call; closed once the app runs."""
+class MiddlewareList(Sequence[Any]):
+    """What `app.middlewares` is: what is appended wraps every call, in this order; closed once the app runs."""
 
-    def __init__(self, add: Callable[[Any], None], items: Iterable[Any] = ()) -> None:
-        super().__init__()
+    def __init__(self, add: Callable[[Any], None]) -> None:
         self._add = add
-        for item in items:
-            self.append(item)
+        self._items: list[Any] = []
 
     def append(self, item: Any) -> None:
+        """Add one, inside of those that are there.
+
+        Raises:
+            ConfigurationError: it is no middleware, or the application runs.
+        """
         self._add(item)
-        super().append(item)
+        self._items.append(item)
 
     def extend(self, items: Iterable[Any]) -> None:
+        """Add several, in order."""
         for item in items:
             self.append(item)
 
-    def __iadd__(self, items: Iterable[Any]) -> MiddlewareList:  # type: ignore[override,misc]
+    def __iadd__(self, items: Iterable[Any]) -> Self:
         self.extend(items)
         return self
 
-    def insert(self, index: Any, item: Any) -> None:
-        raise ConfigurationError("Middleware is ordered by appending; build the list in its final order instead.")
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Any]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return self._items[index]
 
-    def __setitem__(self, index: Any, item: Any) -> None:
-        self.insert(index, item)
+    def __len__(self) -> int:
+        return len(self._items)

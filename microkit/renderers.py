@@ -7,6 +7,7 @@ import enum
 import html
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -17,9 +18,9 @@ from uuid import UUID
 
 from .call import Call, Kind, Reply
 from .codecs import json_dumps
-from .errors import ConnectionClosed, PublicError, StatusCode
+from .errors import ClientDisconnect, ConnectionClosed, PublicError, StatusCode
 from .http.headers import encode_headers
-from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse
+from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status
 
 _logger = logging.getLogger("microkit.error")
 
@@ -48,7 +49,7 @@ class Renderers:
     """
 
     def __init__(self, specs: Iterable[RendererSpec] = ()) -> None:
-        self._by_type: dict[type | str, Render] = {}
+        self._by_type: dict[type | str, Render] = {Reply: self._reply, tuple: self._tuple}
         for spec in specs:
             self._by_type[spec.type] = spec.render
         self._results: dict[type, Render] = {}
@@ -77,13 +78,41 @@ class Renderers:
         if isinstance(result, Mapping | set | frozenset):
             return _json
         raise TypeError(
-            f"a handler returned a {type(result).__name__}, which has no form as an HTTP reply; return a Response, str, "
-            f"bytes, dict, list, dataclass, model, generator, None or (status, body[, headers])"
+            f"a handler returned a {type(result).__name__}, which has no form as an HTTP reply; return a Response, "
+            f"str, bytes, dict, list, dataclass, model, generator, None or (status, body[, headers])"
         )
 
     def _of(self, kind: type) -> Render | None:
         keys = (key for base in kind.__mro__[:-1] for key in (base, f"{base.__module__}.{base.__qualname__}"))
         return next((self._by_type[key] for key in keys if key in self._by_type), None)
+
+    def _reply(self, reply: Reply) -> Reply:
+        """A reply as it is; one without a body, made for every kind of call, gets its payload as the body."""
+        if reply.body is not None:
+            return reply
+        response = self.http(b"" if reply.payload is None else reply.payload)
+        response.http_status, response.error = reply.http_status, reply.error
+        _replace_headers(response, reply.raw_headers)
+        return response
+
+    def _tuple(self, value: tuple[Any, ...]) -> Reply:
+        if len(value) not in (2, 3) or not isinstance(value[0], int) or isinstance(value[1], tuple):
+            raise TypeError(
+                f"a handler returned a tuple of {', '.join(type(each).__name__ for each in value) or 'nothing'}; a "
+                f"tuple is (status, body) or (status, body, headers) with a status of 200-599"
+            )
+        status = checked_status(value[0])
+        response = _own(self.http(value[1] if value[1] is not None else b""))
+        response.http_status = status
+        if len(value) == 3 and value[2]:
+            _replace_headers(response, encode_headers(value[2]))
+        return response
+
+    def owned(self, result: Any) -> Reply:
+        """As `http`, but nobody else has the reply: a handler may return one and the same object to all callers, and
+        what middleware changes for one of them must not reach the others."""
+        reply = self.http(result)
+        return _own(reply) if reply is result else reply
 
     def error(self, exc: BaseException) -> Reply | None:
         """The reply of a contributed renderer for an exception, if there is one."""
@@ -130,44 +159,26 @@ def _stream(value: Any) -> Reply:
     return StreamingResponse(value, media_type="text/plain; charset=utf-8")
 
 
-def _itself(value: Reply) -> Reply:
-    return value
+def _own(reply: Reply) -> Reply:
+    copy = object.__new__(type(reply))
+    copy.__dict__.update(reply.__dict__)
+    copy.raw_headers = reply.raw_headers.copy()
+    return copy
 
 
-def http_body(body: Any) -> Response:
-    """A reply with a body of any of the basic result types (no tuples).
-
-    Raises:
-        TypeError: the value has no form as a body.
-    """
-    return Renderers(BASIC).http(body)  # type: ignore[return-value]
-
-
-def _tuple(value: tuple[Any, ...]) -> Reply:
-    if len(value) not in (2, 3) or type(value[0]) is not int or not 200 <= value[0] <= 599:
-        raise TypeError(
-            f"a handler returned a tuple of {', '.join(type(each).__name__ for each in value) or 'nothing'}; a tuple is "
-            f"(status, body) or (status, body, headers) with a status of 200-599"
-        )
-    response = http_body(value[1] if value[1] is not None else b"")
-    response.http_status = value[0]
-    if len(value) == 3 and value[2]:
-        extra = encode_headers(value[2])
-        replaced = {name for name, _ in extra} - {b"set-cookie"}
-        response.raw_headers = [pair for pair in response.raw_headers if pair[0] not in replaced] + extra
-    return response
+def _replace_headers(reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:
+    replaced = {name for name, _ in headers} - {b"set-cookie"}
+    reply.raw_headers = [pair for pair in reply.raw_headers if pair[0] not in replaced] + headers
 
 
 _JSON_TYPES = (dict, list, int, float, bool, enum.Enum, UUID, datetime, date, time, timedelta, Decimal)
-BASIC = (
-    RendererSpec(Reply, _itself),
+BUILT_IN = (
     RendererSpec(str, _text),
     RendererSpec(bytes, _bytes),
     RendererSpec(bytearray, _bytes),
     RendererSpec(type(None), _none),
     *(RendererSpec(each, _json) for each in _JSON_TYPES),
 )
-BUILT_IN = (*BASIC, RendererSpec(tuple, _tuple))
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -175,20 +186,29 @@ BUILT_IN = (*BASIC, RendererSpec(tuple, _tuple))
 
 def error_reply(call: Call, exc: BaseException, renderers: Renderers) -> Reply:
     """The reply for an exception; one that is not public is logged here, once, and told to nobody."""
-    reply: Reply | None = None
     try:
-        reply = renderers.error(exc) if call.kind in Kind.HTTP | Kind.SOCKET else None
+        reply = _known_error(call, exc, renderers)
     except Exception as broken:
-        exc = broken
+        broken.__context__ = broken.__context__ or exc
+        exc, reply = broken, None
     if reply is None:
-        if isinstance(exc, ConnectionClosed) and call.kind is Kind.SOCKET:
-            reply = Reply(status=StatusCode.OK, close_code=exc.code)
-        elif isinstance(exc, PublicError):
-            reply = public_reply(call, exc)
-        else:
-            reply = internal_error(call, exc)
+        return internal_error(call, exc)
     reply.error = exc
     return reply
+
+
+def _known_error(call: Call, exc: BaseException, renderers: Renderers) -> Reply | None:
+    web = call.kind in Kind.HTTP | Kind.SOCKET
+    if isinstance(exc, ConnectionClosed) and call.kind is Kind.SOCKET:
+        return Reply(status=StatusCode.OK, close_code=exc.code)
+    reply = renderers.error(exc) if web else None
+    if reply is not None:
+        return reply
+    if isinstance(exc, PublicError):
+        return public_reply(call, exc)
+    if isinstance(exc, ClientDisconnect):
+        return Reply(status=StatusCode.CANCELLED)  # nobody is there to read it, and nobody is to blame
+    return None
 
 
 def internal_error(call: Call, exc: BaseException) -> Reply:
@@ -221,8 +241,7 @@ def public_reply(call: Call, exc: PublicError) -> Reply:
         problem["detail"] = exc.detail
     problem["call_id"] = call.id
     problem |= {name: value for name, value in exc.details.items() if name not in problem}
-    accept = getattr(call, "headers", {}).get("accept", "")
-    if _prefers_html(accept):
+    if _prefers_html(_accept(call)):
         reply = Response(_problem_page(problem), status, exc.headers, "text/html; charset=utf-8")
     else:
         reply = JsonResponse(problem, status, exc.headers)
@@ -238,11 +257,28 @@ def _phrase(status: int) -> str:
         return "Error"
 
 
+def _accept(call: Call) -> str:
+    # Not by way of `call.headers`, which refuses headers over their limits, and this may be just that refusal.
+    for name, value in getattr(call, "scope", {}).get("headers", ()):
+        if name == b"accept":
+            return value[:1000].decode("latin-1")
+    return ""
+
+
 def _prefers_html(accept: str) -> bool:
-    """Whether an Accept header asks for HTML before JSON, as browsers do."""
-    position = accept.find("text/html")
-    json_at = accept.find("json")
-    return position >= 0 and (json_at < 0 or position < json_at)
+    """Whether an Accept header asks for HTML rather than for JSON, as browsers do (RFC 9110 section 12.5.1)."""
+    if "text/html" not in accept:
+        return False
+    html_at = json_at = (0.0, 0)
+    for position, part in enumerate(accept.split(",")):
+        name, *parameters = (each.strip().lower() for each in part.split(";"))
+        weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+        rank = (float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0, -position)
+        if name == "text/html":
+            html_at = rank
+        elif name in ("application/json", "application/problem+json"):
+            json_at = max(json_at, rank)
+    return html_at[0] > 0 and html_at > json_at
 
 
 def _problem_page(problem: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ from .response import (
     TextResponse,
 )
 
-
 __all__ = [
     "Cookies",
     "FileResponse",

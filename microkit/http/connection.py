@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlsplit
 
-from ..call import Call
-from ..errors import BadRequest, PayloadTooLarge
+from microkit.call import Call
+from microkit.errors import BadRequest, HTTPException
+
 from .cookies import Cookies, parse_cookies
 from .headers import Headers
+from .paths import root_length
+
+# RFC 3986 section 3.2.2, without percent-encoded names: DNS has none.
+_HOST = re.compile(r"(?:[0-9A-Za-z._~!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_SENT_AS_IT_IS = "/:?#[]@!$&'()*+,;=%~-._"
 
 
 class QueryParams(Mapping[str, str]):
@@ -25,14 +32,14 @@ class QueryParams(Mapping[str, str]):
         """The parameters of a query string; blank values are kept, bytes that are no UTF-8 become U+FFFD.
 
         Raises:
-            PayloadTooLarge: more than `max_fields` fields.
+            HTTPException: 414, more than `max_fields` fields.
         """
         if not query:
             return cls()
         try:
             return cls(parse_qsl(query, keep_blank_values=True, max_num_fields=max_fields))
         except ValueError:
-            raise PayloadTooLarge(f"The query string has more than {max_fields} fields.") from None
+            raise HTTPException(414, f"The query string has more than {max_fields} fields.") from None
 
     def __getitem__(self, name: str) -> str:
         for key, value in self.pairs:
@@ -78,40 +85,72 @@ class HTTPConnection(Call):
     @property
     def path(self) -> str:
         """The decoded path, without the prefix that the app is mounted under."""
-        path, root = self.scope["path"], self.scope.get("root_path")
-        return (path[len(root) :] or "/") if root and path.startswith(root) else path
+        path: str = self.scope["path"]
+        return path[root_length(self.scope) :] or "/"
+
+    @property
+    def method(self) -> str:
+        """The method, in upper case; a WebSocket begins with a GET."""
+        return self.scope.get("method", "GET")
+
+    @property
+    def host(self) -> str:
+        """Host and port that the client asked for; those of the server if it sent none.
+
+        Raises:
+            BadRequest: the Host header is malformed, or there are several (RFC 9112 section 3.2).
+        """
+        hosts = self.headers.getlist("host")
+        if len(hosts) > 1 or (hosts and hosts[0] and not _HOST.fullmatch(hosts[0])):
+            raise BadRequest("The Host header is not valid.")
+        if hosts and hosts[0]:
+            return hosts[0]
+        server = self.scope.get("server") or ("localhost", None)
+        return server[0] if server[1] is None else f"{server[0]}:{server[1]}"
 
     @property
     def url(self) -> SplitResult:
-        """The full address as the client used it, split."""
-        scope = self.scope
-        host = self.headers.get("host")
-        if host is None:
-            server = scope.get("server") or ("localhost", None)
-            host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
-        path = scope.get("raw_path") or scope["path"].encode()
+        """The full address as the client used it, split. Setting it accepts text or the result of `urlsplit`.
+
+        Raises:
+            BadRequest: the Host header is not valid.
+        """
+        scope, host = self.scope, self.host
+        path = scope.get("raw_path") or quote(scope["path"]).encode()
         return SplitResult(
             scope.get("scheme", "http"), host, path.decode("latin-1"), scope["query_string"].decode("latin-1"), ""
         )
 
     @url.setter
     def url(self, value: Any) -> None:
-        parts = urlsplit(value) if isinstance(value, str) else value
+        parts = _split(value) if isinstance(value, str) else value
         scope = self.scope
         scope["scheme"] = parts.scheme or "http"
-        scope["raw_path"] = (parts.path or "/").encode("latin-1", "replace")
+        scope["raw_path"] = quote(parts.path or "/", _SENT_AS_IT_IS).encode()
         scope["path"] = unquote_to_bytes(scope["raw_path"]).decode("utf-8", "replace")
-        scope["query_string"] = parts.query.encode("latin-1", "replace")
-        if parts.netloc and "host" not in self.headers:
-            scope["headers"] = [*scope["headers"], (b"host", parts.netloc.encode("latin-1", "replace"))]
+        scope["query_string"] = quote(parts.query, _SENT_AS_IT_IS).encode()
+        if parts.netloc:
+            host = parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii")
+            scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] != b"host"), (b"host", host)]
             self._headers = None
         self._query = None
 
     @property
-    def headers(self) -> Headers:  # type: ignore[override]
-        """The header fields."""
+    def headers(self) -> Headers:
+        """The header fields.
+
+        Raises:
+            HTTPException: 431, they are over the settings `max_headers` or `max_header_size`.
+        """
         if self._headers is None:
-            self._headers = Headers(self.scope["headers"])
+            raw = self.scope["headers"]
+            if "app" in self.__dict__:  # one made by hand has no limits yet
+                settings = self.app.settings
+                if len(raw) > settings.max_headers:
+                    raise HTTPException(431, f"The request has more than {settings.max_headers} header fields.")
+                if sum(len(name) + len(value) for name, value in raw) > settings.max_header_size:
+                    raise HTTPException(431, f"The header fields have more than {settings.max_header_size} bytes.")
+            self._headers = Headers(raw)
         return self._headers
 
     @property
@@ -137,38 +176,18 @@ class HTTPConnection(Call):
 
     @property
     def scope_state(self) -> dict[str, Any]:
-        """The lifespan state of the server, a copy per request (ASGI lifespan state)."""
-        return self.scope.setdefault("state", {})
+        """What the lifespans yielded, a copy per request (ASGI lifespan state), also if the server keeps none."""
+        if "state" not in self.scope:
+            self.scope["state"] = dict(self.app.runtime.state)
+        return self.scope["state"]
 
     def __getitem__(self, key: str) -> Any:
         return self.scope[key]
 
 
-def decode_segments(raw_path: bytes) -> list[str]:
-    """The decoded segments of a raw path; an encoded slash stays inside its segment.
-
-    Raises:
-        BadRequest: an escape is malformed, is no UTF-8, or stands for NUL.
-    """
-    segments = []
-    for raw in raw_path.lstrip(b"/").split(b"/") if raw_path == b"/" else raw_path[1:].split(b"/"):
-        if b"%" in raw:
-            rest = raw.split(b"%")[1:]
-            if any(len(part) < 2 or not _is_hex(part[:2]) for part in rest):
-                raise BadRequest("The path has a malformed percent escape.")
-            raw = unquote_to_bytes(raw)
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            raise BadRequest("The path is not valid UTF-8.") from None
-        if "\x00" in text:
-            raise BadRequest("The path has a NUL character.")
-        segments.append(text)
-    return segments
-
-
-_HEX = frozenset(b"0123456789abcdefABCDEF")
-
-
-def _is_hex(pair: bytes) -> bool:
-    return pair[0] in _HEX and pair[1] in _HEX
+def _split(url: str) -> SplitResult:
+    """Split an address; one that begins with a slash is a path, also with a second slash (RFC 9112 section 3.2.1)."""
+    if not url.startswith("/"):
+        return urlsplit(url)
+    path, _, query = url.partition("#")[0].partition("?")
+    return SplitResult("", "", path, query, "")

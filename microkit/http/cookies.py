@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Literal
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -72,7 +72,7 @@ def format_cookie(
     if expires is not None:
         from email.utils import format_datetime  # a heavy module for a rare attribute
 
-        parts.append(f"Expires={format_datetime(expires.astimezone(timezone.utc), usegmt=True)}")
+        parts.append(f"Expires={format_datetime(expires.astimezone(UTC), usegmt=True)}")
     if same_site is not None:
         parts.append(f"SameSite={same_site.capitalize()}")
     if http_only:

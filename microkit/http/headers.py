@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -12,14 +12,19 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
+def encode_header(name: str, value: str | int) -> tuple[bytes, bytes]:
     """One header field as ASGI wants it.
 
     Raises:
         ValueError: the name is no token, or the value has control characters or is not latin-1.
+        TypeError: the value is neither text nor a whole number.
     """
+    if not isinstance(value, str):
+        if type(value) is not int:
+            raise TypeError(f"header {name!r} has a value of type {type(value).__name__}; it must be a str")
+        value = str(value)
     try:
-        raw = name.lower().encode("ascii"), str(value).strip().encode("latin-1")
+        raw = name.lower().encode("ascii"), value.strip(" \t").encode("latin-1")
     except UnicodeEncodeError:
         raise ValueError(f"header {name!r} has characters that cannot be sent") from None
     if not _NAME.fullmatch(raw[0]) or _BAD_VALUE.search(raw[1]):
@@ -30,7 +35,11 @@ def encode_header(name: str, value: str) -> tuple[bytes, bytes]:
 def encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> RawHeaders:
     """A new list of encoded header fields; the argument is left alone."""
     items = headers.items() if isinstance(headers, Mapping) else headers
-    return [encode_header(name, value) for name, value in items]
+    return [encode_header(name, value) for name, value in cast("Iterable[tuple[str, str]]", items)]
+
+
+def _key(name: str) -> bytes:
+    return name.lower().encode("latin-1", "replace")  # what is not latin-1 is no name of a field, and finds none
 
 
 class Headers(Mapping[str, str]):
@@ -46,14 +55,14 @@ class Headers(Mapping[str, str]):
         self.raw: RawHeaders = encode_headers(raw) if isinstance(raw, Mapping) else raw  # type: ignore[assignment]
 
     def __getitem__(self, name: str) -> str:
-        wanted = name.lower().encode("latin-1")
+        wanted = _key(name)
         for key, value in self.raw:
             if key == wanted:
                 return value.decode("latin-1")
         raise KeyError(name)
 
     def get(self, name: str, default: Any = None) -> Any:  # Mapping's own goes by way of KeyError, which is dear
-        wanted = name.lower().encode("latin-1")
+        wanted = _key(name)
         for key, value in self.raw:
             if key == wanted:
                 return value.decode("latin-1")
@@ -61,7 +70,7 @@ class Headers(Mapping[str, str]):
 
     def getlist(self, name: str) -> list[str]:
         """All values of a name, in order."""
-        wanted = name.lower().encode("latin-1")
+        wanted = _key(name)
         return [value.decode("latin-1") for key, value in self.raw if key == wanted]
 
     def items_multi(self) -> list[tuple[str, str]]:
@@ -71,7 +80,7 @@ class Headers(Mapping[str, str]):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
-        wanted = name.lower().encode("latin-1")
+        wanted = _key(name)
         return any(key == wanted for key, _ in self.raw)
 
     def __iter__(self) -> Iterator[str]:
@@ -97,7 +106,7 @@ class MutableHeaders(Headers, MutableMapping[str, str]):
     def __delitem__(self, name: str) -> None:
         if name not in self:
             raise KeyError(name)
-        wanted = name.lower().encode("latin-1")
+        wanted = _key(name)
         self.raw[:] = [each for each in self.raw if each[0] != wanted]
 
     def add(self, name: str, value: str) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import anyio
 
-from .._deadline import within
-from ..call import MISSING, Kind
-from ..codecs import is_json, json_loads
-from ..errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout
+from microkit._deadline import within
+from microkit.call import MISSING, Kind
+from microkit.codecs import is_json, json_loads
+from microkit.errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout
+
 from .connection import HTTPConnection
 from .headers import encode_headers
 
@@ -80,7 +81,7 @@ class Request(HTTPConnection):
 
     @property
     def body_timeout(self) -> float | None:
-        """How long the client may be waited for while the body is read, in seconds: option, else setting; None is none."""
+        """Seconds that the client may be waited for while the body is read: option, else setting; None is none."""
         plan = self.__dict__.get("plan")
         if plan is None:
             return None
@@ -119,7 +120,7 @@ class Request(HTTPConnection):
             if not self._complete:
                 pieces = [body]
                 while not self._complete:
-                    pieces.append(await self._piece())  # noqa: PERF401  # no comprehension can end by a flag
+                    pieces.append(await self._piece())  # no comprehension can end by a flag
                 body = b"".join(pieces)
             self._body = body
         return self._body

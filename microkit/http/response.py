@@ -11,8 +11,9 @@ from urllib.parse import quote, urlsplit
 import anyio
 import anyio.to_thread
 
-from ..call import Reply
-from ..codecs import json_dumps
+from microkit.call import Reply
+from microkit.codecs import json_dumps
+
 from .cookies import format_cookie
 from .headers import encode_headers
 
@@ -23,17 +24,46 @@ TEXT = (b"content-type", b"text/plain; charset=utf-8")
 JSON = (b"content-type", b"application/json")
 
 
+def checked_status(status: Any) -> int:
+    """`status`, if a reply may have it.
+
+    Raises:
+        ValueError: it is no whole number from 200 to 599.
+    """
+    if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
+        raise ValueError(f"{status!r} is no HTTP status for a reply (200-599)")
+    return int(status)
+
+
+def encode_body(body: Any) -> bytes:
+    """A complete body as bytes; text becomes UTF-8, None nothing.
+
+    Raises:
+        TypeError: it is neither; a stream needs a `StreamingResponse`, other values a `JsonResponse`.
+    """
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, str):
+        return body.encode()
+    if body is None:
+        return b""
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    raise TypeError(f"a body is bytes or str, not {type(body).__name__}; see StreamingResponse and JsonResponse")
+
+
 class Response(Reply):
     """A complete HTTP reply.
 
     Args:
         body: bytes, or text that is sent as UTF-8.
-        status_code: HTTP status, 200 to 599 (or 101, 1xx never).
+        status_code: HTTP status, 200 to 599.
         headers: header fields; copied.
         media_type: Content-Type, unless `headers` has one.
 
     Raises:
         ValueError: the status or a header is not valid.
+        TypeError: the body is neither bytes nor text.
     """
 
     media_type: str | None = None
@@ -45,11 +75,9 @@ class Response(Reply):
         headers: HeaderInput = None,
         media_type: str | None = None,
     ) -> None:
-        if type(status_code) is not int or not 200 <= status_code <= 599:
-            raise ValueError(f"{status_code!r} is no HTTP status for a reply (200-599)")
-        self._http = status_code
+        self._http = checked_status(status_code)
         self.raw_headers = encode_headers(headers) if headers else []
-        self.body = body.encode() if isinstance(body, str) else body if body is not None else b""
+        self.body = encode_body(body)
         media_type = media_type or self.media_type
         if media_type is not None and not any(name == b"content-type" for name, _ in self.raw_headers):
             self.raw_headers.append((b"content-type", media_type.encode("latin-1")))
@@ -92,7 +120,7 @@ class JsonResponse(Response):
         super().__init__(json_dumps(data), status_code, headers)
 
 
-_UNSAFE_LOCATION = re.compile(r"[\x00-\x20\x7f\\]")
+_UNSAFE_LOCATION = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def safe_location(location: str, *, external: bool = False) -> str:
@@ -105,7 +133,9 @@ def safe_location(location: str, *, external: bool = False) -> str:
         ValueError: it leads to another origin, to another scheme, or has control characters.
     """
     if _UNSAFE_LOCATION.search(location):
-        raise ValueError("a redirect location must not have control characters, spaces or backslashes")
+        raise ValueError("a redirect location must not have control characters or backslashes")
+    # Browsers ignore spaces at its beginning, which would hide what it really is.
+    location = location.strip()
     parts = urlsplit(location)
     if (parts.scheme or parts.netloc or location.startswith("//")) and not (
         external and parts.scheme in ("http", "https") and parts.netloc
@@ -239,17 +269,24 @@ class FileResponse(Response):
             self.headers["etag"] = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
         if filename is not None:
             self.headers["content-disposition"] = content_disposition(filename)
-        self.body = _read_file(self.path, chunk_size)
+        self.body = self._content = _read_file(self.path, chunk_size, stat.st_size)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether its body is still the file itself, which no middleware wrapped."""
+        return self.body is self._content
 
 
 def content_disposition(filename: str, kind: str = "attachment") -> str:
     """A Content-Disposition value (RFC 6266) that survives any file name."""
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", filename)
-    extra = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='')}"
+    extra = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='', errors='replace')}"
     return f'{kind}; filename="{plain}"{extra}'
 
 
-async def _read_file(path: str, chunk_size: int) -> AsyncIterator[bytes]:
+async def _read_file(path: str, chunk_size: int, size: int) -> AsyncIterator[bytes]:
+    """The file, up to the size that was announced, however it grows meanwhile."""
     async with await anyio.open_file(path, "rb") as file:
-        while chunk := await file.read(chunk_size):
+        while size > 0 and (chunk := await file.read(min(chunk_size, size))):
+            size -= len(chunk)
             yield chunk
