@@ -7,6 +7,7 @@ on both backends, since what is handed up to the event loop is not touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
@@ -85,6 +86,8 @@ async def protected(shield: anyio.CancelScope, grace: float, coroutine: Coroutin
         shield.shield = True
         shield.deadline = anyio.current_time() + grace
 
+    if anyio.current_effective_deadline() == -math.inf:
+        protect()  # cancelled already: a checkpoint begun without the shield would wait for the cancellation in vain
     try:
         return await _Watched(coroutine, protect)
     finally:

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
@@ -50,27 +50,56 @@ class Parameter:
         return self.kind is inspect.Parameter.KEYWORD_ONLY
 
 
+class Locals(dict[str, Any]):
+    """The names that a function had when it declared something: where the functions and classes in it look first.
+
+    Args:
+        names: its local variables.
+        prefix: begins the qualified names of what is defined in it, such as `make_app.<locals>.`.
+    """
+
+    def __init__(self, names: Mapping[str, Any], prefix: str) -> None:
+        super().__init__(names)
+        self.prefix = prefix
+
+    def of(self, obj: Any) -> Mapping[str, Any]:
+        """These names if `obj` was defined in that function, else none: names of others mean something else there."""
+        return self if getattr(obj, "__qualname__", "").startswith(self.prefix) else {}
+
+
 def is_async(func: Any) -> bool:
-    """Whether calling `func` gives a coroutine; sees through partials, wrappers and callable objects."""
-    return _check(inspect.iscoroutinefunction, func)
+    """Whether calling `func` gives a coroutine; sees through partials, callable objects and `functools.wraps`."""
+    func = _called(func)
+    if inspect.iscoroutinefunction(func):
+        return True
+    plain = not inspect.isgeneratorfunction(func) and not inspect.isasyncgenfunction(func)
+    return plain and hasattr(func, "__wrapped__") and is_async(func.__wrapped__)
 
 
 def is_generator(func: Any) -> bool:
     """Whether calling `func` gives a sync generator."""
-    return _check(inspect.isgeneratorfunction, func)
+    return inspect.isgeneratorfunction(_called(func))
 
 
 def is_async_generator(func: Any) -> bool:
     """Whether calling `func` gives an async generator."""
-    return _check(inspect.isasyncgenfunction, func)
+    return inspect.isasyncgenfunction(_called(func))
 
 
-def _check(test: Callable[[Any], bool], func: Any) -> bool:
+def is_wrapper(func: Any) -> bool:
+    """Whether `func` is a plain function around another one (`functools.wraps`): only its result tells more."""
+    func = _called(func)
+    return (
+        hasattr(func, "__wrapped__")
+        and not inspect.isclass(func)
+        and not any(test(func) for test in (inspect.iscoroutinefunction, is_generator, is_async_generator))
+    )
+
+
+def _called(func: Any) -> Any:
     while isinstance(func, functools.partial):
         func = func.func
-    if test(func):
-        return True
-    return not inspect.isclass(func) and not inspect.isroutine(func) and test(type(func).__call__)
+    return func if inspect.isclass(func) or inspect.isroutine(func) else type(func).__call__
 
 
 def location(obj: Any) -> str:
@@ -89,6 +118,8 @@ def describe(obj: Any) -> str:
     """A short name for messages: `module.qualname`, with the name of a wrapped function."""
     while isinstance(obj, functools.partial):
         obj = obj.func
+    if get_origin(obj) is not None:
+        return str(obj)
     name = getattr(obj, "__qualname__", None)
     if name is None:
         return describe(type(obj)) if not isinstance(obj, str) else repr(obj)
@@ -127,9 +158,9 @@ def parameters(obj: Any, localns: Mapping[str, Any] | None = None) -> list[Param
         if inspect.isclass(obj):
             return []  # a built-in type without a signature: called without arguments
         raise TypeError(f"{describe(obj)} has no signature that could be inspected") from exc
-    target = unwrap(obj.__init__ if inspect.isclass(obj) else obj)
-    scope = _namespace(target, obj)
-    return [_parameter(parameter, scope, localns) for parameter in signature.parameters.values()]
+    names = _namespaces(obj, localns)
+    bound = set(_bound_names(obj))
+    return [_parameter(each, names) for each in signature.parameters.values() if each.name not in bound]
 
 
 def return_annotation(obj: Any, localns: Mapping[str, Any] | None = None) -> Any:
@@ -138,7 +169,7 @@ def return_annotation(obj: Any, localns: Mapping[str, Any] | None = None) -> Any
         annotation = _signature(obj).return_annotation
     except (TypeError, ValueError):
         return Empty
-    return resolve(annotation, _namespace(unwrap(obj), obj), localns)
+    return resolve(annotation, *_namespaces(obj, localns))
 
 
 def _signature(obj: Any) -> inspect.Signature:
@@ -149,19 +180,27 @@ def _signature(obj: Any) -> inspect.Signature:
     return inspect.signature(obj)
 
 
-def _namespace(target: Any, obj: Any) -> dict[str, Any]:
-    namespace = dict(
-        getattr(target, "__globals__", None) or vars(sys.modules.get(getattr(obj, "__module__", ""), types))
-    )
-    for parameter in getattr(target, "__type_params__", ()):
-        namespace.setdefault(parameter.__name__, parameter)
-    return namespace
+def _bound_names(obj: Any) -> Iterator[str]:
+    """Arguments that a partial gives by name: its caller could, but must not, give them again."""
+    while isinstance(obj, functools.partial):
+        yield from obj.keywords
+        obj = obj.func
 
 
-def _parameter(parameter: inspect.Parameter, scope: dict[str, Any], localns: Mapping[str, Any] | None) -> Parameter:
-    annotation, metadata = _strip(resolve(parameter.annotation, scope, localns))
-    bare, optional = strip_optional(resolve(annotation, scope, localns))  # Annotated["Name", ...] has its name inside
+def _namespaces(obj: Any, localns: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    target = unwrap(obj.__init__ if inspect.isclass(obj) else obj)
+    module = sys.modules.get(getattr(obj, "__module__", ""), types)
+    declared = localns.of(obj if inspect.isclass(obj) else target) if isinstance(localns, Locals) else localns
+    generic = {each.__name__: each for each in getattr(target, "__type_params__", ())}
+    return getattr(target, "__globals__", None) or vars(module), {**generic, **(declared or {})}
+
+
+def _parameter(parameter: inspect.Parameter, names: tuple[dict[str, Any], dict[str, Any]]) -> Parameter:
+    annotation, metadata = _strip(resolve(parameter.annotation, *names))
+    bare, optional = strip_optional(annotation)
     inner, more = _strip(bare)
+    if isinstance(inner, ForwardRef):
+        inner = inner.__forward_arg__
     declared = inner
     if inner is not Empty and not isinstance(inner, str):
         declared = _annotated(_annotated(inner, more) | None if optional else _annotated(inner, more), metadata)
@@ -187,37 +226,17 @@ def _annotated(tp: Any, metadata: tuple[Any, ...]) -> Any:
 
 
 def resolve(annotation: Any, globalns: dict[str, Any], localns: Mapping[str, Any] | None = None) -> Any:
-    """`annotation` with names looked up; one that cannot be is returned as its text."""
-    if isinstance(annotation, ForwardRef):
-        annotation = annotation.__forward_arg__
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, globalns, dict(localns or {}))  # noqa: S307  # the program's own source text
-        except Exception:
-            return annotation
-        return resolve(annotation, globalns, localns)
+    """`annotation` with names looked up; one that cannot be is returned as it is."""
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"it": annotation}
+    try:
+        annotation = typing.get_type_hints(holder, globalns, dict(localns or {}), include_extras=True)["it"]
+    except Exception:  # whatever the text of an annotation raises when it is evaluated
+        return annotation
     if isinstance(annotation, getattr(typing, "TypeAliasType", ())):
         return resolve(annotation.__value__, globalns, localns)
-    arguments = get_args(annotation)
-    if (
-        arguments
-        and any(isinstance(part, str | ForwardRef) for part in arguments)
-        and get_origin(annotation)
-        not in (
-            typing.Literal,
-            Annotated,
-        )
-    ):
-        resolved = tuple(resolve(part, globalns, localns) for part in arguments)
-        if not any(isinstance(part, str) for part in resolved):
-            try:
-                return (
-                    annotation.copy_with(resolved)
-                    if hasattr(annotation, "copy_with")
-                    else (get_origin(annotation)[resolved])
-                )
-            except Exception:
-                return annotation
     return annotation
 
 

@@ -14,6 +14,7 @@ from .asgi import asgi
 from .build import Builder
 from .builtin import KernelPlugin
 from .call import Call, Kind, Reply, RpcRequest
+from .catalog import Catalog
 from .connection import Connection
 from .container import Container
 from .di import Registry, Scope
@@ -25,7 +26,7 @@ from .lifespan import Runtime
 from .middleware import MiddlewareList, MiddlewareSpec
 from .plugins import PluginManager
 from .renderers import Renderers
-from .resolve import Catalog
+from .resolve import Resolver
 from .routing.groups import Included, Mounted, Router
 from .routing.matching import RouterSpec
 from .routing.pattern import Converters
@@ -112,7 +113,7 @@ class App(Router):
         self._given = (tuple(plugins), discover, settings or {}, router, validator)
         self._manager: PluginManager | None = None
         self.compiled: Any = None  # the Table; `table` builds it on first use
-        self._base_nodes: dict[Any, Node] = {}
+        self._kept: Mapping[Any, Node] = {}
         for source in service_providers:
             self.registry.add_services(source)
         for each in services:
@@ -225,11 +226,10 @@ class App(Router):
                 self.validators,
                 manager.hooks.bind_parameter,
                 dict(self.dependency_overrides),
-                base_nodes=self._base_nodes,
+                self._kept,
             )
+            self.resolver = Resolver(self.catalog, Kind.all())
             self.compiled = Builder(self, self.catalog).build()
-            if not self.dependency_overrides:
-                self._base_nodes = self.catalog.app_nodes
         return self.compiled
 
     def app_nodes(self) -> list[Node]:
@@ -264,11 +264,12 @@ class App(Router):
         """After shutdown: the application can be changed and started again."""
         self._close("")
         self.compiled = None
-        self._base_nodes = {}
+        self._kept = {}
 
     def _rebuild(self) -> None:
         self.compiled = None
         if self.runtime.running:
+            self._kept = self.catalog.all_nodes()
             self.build()
             self.freeze()
 

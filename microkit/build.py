@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .annotations import describe
 from .call import Call, Kind, Reply
+from .catalog import Catalog
 from .endpoint import Binding, Endpoint
 from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError
 from .executor import ExecutorSpec
@@ -16,7 +17,7 @@ from .http import Request, Response
 from .middleware import MiddlewareSpec
 from .mounting import mount_bindings
 from .plan import Layer, Plan
-from .resolve import Catalog, Resolver, nearest_name
+from .resolve import Resolver, nearest_name
 from .routing.groups import Included, Mounted, Router, join
 from .routing.matching import ANY, RouteEntry, RouterSpec
 from .routing.pattern import Param, Pattern, parse_pattern
@@ -184,11 +185,11 @@ class Builder:
         import inspect
 
         if not inspect.isclass(spec.middleware):
-            return Layer(spec, None, resolver.middleware(spec.middleware, 2, spec.name))
+            return Layer(spec, None, *resolver.middleware(spec.middleware, 2, spec.name))
         if spec not in self._class_nodes:
             self._class_nodes[spec] = Resolver(self.catalog, Kind.all()).instance(spec.middleware, spec.options)
         call = spec.middleware.__call__
-        return Layer(spec, self._class_nodes[spec], resolver.middleware(call, 3, spec.name))
+        return Layer(spec, self._class_nodes[spec], *resolver.middleware(call, 3, spec.name))
 
     # -- tables --------------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ class Call:
     _background: BackgroundTasks | None = None
     # Scope bookkeeping of plans that declared a need; see microkit.plan.
     _frame: list[Any]
+    live_scope: Any = None  # of plans in which a container may have things made
     _failed = False
     _delivered = False
     _shield: Any = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -13,6 +14,8 @@ from .graph import ScopeOwner
 if TYPE_CHECKING:
     from .app import App
     from .call import RpcRequest
+
+_logger = logging.getLogger("microkit.scope")
 
 
 class Connection:
@@ -28,8 +31,9 @@ class Connection:
     def __init__(self, app: App, peer: str = "in process") -> None:
         self.app = app
         self.peer = peer
-        self.owner = ScopeOwner(Scope.CONNECTION, app.owner)
+        self.owner: ScopeOwner
         self._group: Any = None
+        self._error: BaseException | None = None
 
     async def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a procedure over this connection; see `App.call`."""
@@ -42,22 +46,29 @@ class Connection:
         request.connection = self
         return await call_procedure(self.app, request)
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> Self:
         await self.app.runtime.ensure_started()
+        self.owner = ScopeOwner(Scope.CONNECTION, self.app.owner)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         await self._group.start(self._serve)
         return self
 
     async def _serve(self, *, task_status: Any) -> None:
+        owner = self.owner
         with anyio.CancelScope() as shield:
-            self.owner.adopt()
+            owner.adopt()
             task_status.started()
             try:
-                await self.owner.serve()
+                await owner.serve()
             finally:
-                await self.owner.close(self.app.settings.teardown_timeout, shield)
+                failure = await owner.close(self.app.settings.teardown_timeout, shield, self._error)
+                if failure is not None:
+                    _logger.error("the connection scope of %s failed", self.peer, exc_info=failure)
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        self._error = exc
         self.owner.stop()
-        await self._group.__aexit__(*exc_info)
+        # Not told of the exception, a task group does not wrap it.
+        with anyio.CancelScope(shield=True):
+            await self._group.__aexit__(None, None, None)

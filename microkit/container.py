@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import annotations
-from .call import Call
-from .di import Depends, Key, Provider, Registry, Scope, TaggedServices
+from .call import MISSING, Call
+from .di import Key, Provider, Registry, TaggedServices
 from .errors import ResolutionError
-from .graph import Mode, Node, call_maybe_async
-from .resolve import Resolver
+from .graph import call_maybe_async
 
 if TYPE_CHECKING:
     from .app import App
+    from .graph import LiveScope
+    from .resolve import Resolver
 
 
 class Container:
@@ -37,15 +38,24 @@ class Container:
 
     def has(self, key: Key) -> bool:
         """Whether some service answers to `key`."""
-        return self.registry.find(key) is not None
+        return self._local[key] is not MISSING if key in self._local else self.registry.find(key) is not None
 
     def set(self, key: Key, value: Any) -> None:
-        """Register an instance for `key`. Plans that are compiled already keep what they have."""
-        self.registry.add(Provider(key, value=value))
+        """Let `get` answer with `value`: in this call only, or for the application if this is its container.
+
+        Parameters keep what they were compiled for.
+        """
+        if self._call is not None:
+            self._local[key] = value
+        else:
+            self.registry.add(Provider(key, value=value))
 
     def remove(self, key: Key) -> None:
-        """Forget the service of `key`."""
-        self.registry.remove(key)
+        """Forget the service of `key`, in this call only or for the application."""
+        if self._call is not None:
+            self._local[key] = MISSING
+        else:
+            self.registry.remove(key)
 
     def tagged(self, name: str) -> TaggedServices:
         """The services of a tag, as a lazy collection."""
@@ -60,38 +70,40 @@ class Container:
         Raises:
             ResolutionError: there is no such service, or it needs a call and this is the application's container.
         """
-        if self.registry.find(key) is None:
+        if key in self._local:
+            if self._local[key] is not MISSING:
+                return self._local[key]
+            node = None
+        else:
+            node = self._resolver.service(key)
+        if node is None:
             raise ResolutionError(
                 f"No service is registered for {annotations.describe(key)}. Yield it from a ServiceProvider or use "
                 f"app.registry.add(Provider(...))."
             )
-        return await self._value(self._resolver()._depends(Depends(key), annotations.Empty, ()))
+        return await self._scope.get(node)
 
     async def call(self, func: Callable[..., Any], extra_args: Mapping[str, Any] | None = None) -> Any:
-        """Call `func` with its parameters taken from `extra_args` by name, else injected."""
-        extra = dict(extra_args or {})
-        parameters = [each for each in annotations.parameters(func) if not each.variadic]
-        wanted = [each for each in parameters if each.name not in extra]
-        # A stand-in that takes only what is left, so that the resolver sees nothing else.
-        _, nodes = self._resolver()._function(func, wanted, ((func, annotations.describe(func)),), positional_only=True)
-        given = extra | {each.name: await self._value(node) for each, node in zip(wanted, nodes, strict=True)}
-        return await call_maybe_async(lambda: func(**given))
+        """Call `func` with its parameters taken from `extra_args` by name, else injected.
 
+        Args:
+            func: sync or async; a sync one runs on the event loop.
+            extra_args: what it does not take is left out.
+        """
+        bound, nodes = self._resolver.call(func, extra_args or {})
+        return await call_maybe_async(bound, *[await self._scope.get(node) for node in nodes])
+
+    @property
+    def _local(self) -> dict[Key, Any]:
+        return self._call.live_scope.local if self._call is not None else {}
+
+    @property
+    def _scope(self) -> LiveScope:
+        return self._call.live_scope if self._call is not None else self._app.owner
+
+    @property
     def _resolver(self) -> Resolver:
-        app, call = self._app, self._call
-        if call is None:
-            return Resolver(app.catalog, app.all_kinds, None)
-        return call.plan.resolver
-
-    async def _value(self, node: Node) -> Any:
-        call = self._call
-        if node.mode is Mode.CONSTANT:
-            return node.value
-        if node.scope is Scope.APP:
-            return await self._app.owner.get(node)
-        if call is None:
-            raise ResolutionError(
-                f"{node.label} lives for one call, and there is none here. Ask for it in a handler, or inject the "
-                f"handler's own Container."
-            )
-        return await call.plan.extra(call, node)
+        if self._call is not None:
+            return self._call.plan.resolver
+        self._app.build()
+        return self._app.resolver

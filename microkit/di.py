@@ -1,4 +1,4 @@
-"""What users say about dependencies: `Depends`, `Provider`, `ServiceProvider`, `tag`, `inject`, and the registry of it all.
+"""What users say about dependencies: `Depends`, `Provider`, `ServiceProvider`, `tag`, `inject`, and their registry.
 
 How dependencies are resolved is in `resolve`, how they run in `graph`.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import enum
 import inspect
+import typing
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 from . import annotations
 from .call import MISSING
-from .errors import ConfigurationError, ResolutionError
+from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from .container import Container
@@ -108,7 +109,10 @@ class Provider:
     plugin: str = ""
 
     def __post_init__(self) -> None:
-        self.scope = Scope.of(self.scope)
+        hooked = self.on_startup is not None or self.on_shutdown is not None
+        self.scope = Scope.of(self.scope) or (Scope.APP if hooked else None)
+        if hooked and self.scope is not Scope.APP:
+            raise ConfigurationError(f"Only a service of scope 'app' has start and stop hooks; {self.key!r} has not.")
         if self.factory is None and self.value is MISSING:
             if not callable(self.key):
                 raise ConfigurationError(f"The provider of {self.key!r} has neither a factory nor a value.")
@@ -173,7 +177,7 @@ def inject(**dependencies: Any) -> Callable[[T], T]:
 
 def injected(obj: Any) -> dict[str, Depends]:
     """What `inject` said about a function."""
-    return dict(getattr(annotations.unwrap(obj), _INJECT, None) or getattr(obj, _INJECT, {}))
+    return {**getattr(annotations.unwrap(obj), _INJECT, {}), **getattr(obj, _INJECT, {})}
 
 
 def as_depends(value: Any) -> Depends:
@@ -211,6 +215,10 @@ class Registry:
 
     def __contains__(self, key: Key) -> bool:
         return key in self._providers
+
+    def get(self, key: Key) -> Provider | None:
+        """The provider that is registered under `key` itself."""
+        return self._providers.get(key)
 
     def add(self, provider: Provider) -> None:
         """Add or replace the provider of a key."""
@@ -252,21 +260,19 @@ class Registry:
         """The provider of `key`: exact, else the only one whose type implements it.
 
         Raises:
-            ResolutionError: several implement it and none is registered under the key itself.
+            LookupError: several implement it and none is registered under the key itself.
         """
         try:
             if key in self._providers:
                 return self._providers[key]
         except TypeError:  # unhashable annotation
             return None
-        if isinstance(key, str) or key is Any or key is object:
-            return None
-        matches = [provider for provider in self if _implements(provider.key, key)]
+        matches = [provider for provider in self if implements(provider.key, key)]
         if len(matches) > 1:
             names = ", ".join(map(str, matches))
-            raise ResolutionError(
-                f"Several services implement {annotations.describe(key)}: {names}. Register one of them under that key "
-                f"itself, as (key, factory), or ask for the class you mean."
+            raise LookupError(
+                f"several services implement {annotations.describe(key)}: {names}; register one of them under that key "
+                f"itself, as (key, factory), or ask for the class you mean"
             )
         return matches[0] if matches else None
 
@@ -287,33 +293,50 @@ def as_provider(item: Any, plugin: str = "") -> Provider:
         if callable(made) and (inspect.isclass(made) or inspect.isroutine(made) or not _is_instance(made, key)):
             return Provider(key, made, plugin=plugin)
         return Provider(key, value=made, plugin=plugin)
-    raise ConfigurationError(f"services() yielded {item!r}; yield a class, (key, factory), (key, instance) or Provider.")
+    raise ConfigurationError(
+        f"services() yielded {item!r}; yield a class, (key, factory), (key, instance) or Provider."
+    )
 
 
 def _is_instance(value: Any, key: Key) -> bool:
     return inspect.isclass(key) and isinstance(value, key)
 
 
-def _implements(candidate: Key, wanted: Key) -> bool:
-    if not inspect.isclass(candidate):
+def implements(candidate: Key, wanted: Key) -> bool:
+    """Whether a service of key `candidate` may stand in for the type `wanted`: subclass, generic base or protocol.
+
+    A built-in type is implemented by itself alone: a `dict` parameter does not mean a service that derives from it.
+    """
+    origin = get_origin(candidate) or candidate
+    if not inspect.isclass(origin):
         return False
-    origin = get_origin(wanted)
-    if origin is not None:
-        return any(wanted in getattr(base, "__orig_bases__", ()) for base in candidate.__mro__)
-    if not inspect.isclass(wanted) or wanted in (object, Generic):
+    if get_origin(wanted) is not None:
+        return wanted in _generic_bases(candidate)
+    if not inspect.isclass(wanted) or wanted is Generic or wanted.__module__ == "builtins":
         return False
-    if wanted in candidate.__mro__:
-        return True
-    if getattr(wanted, "_is_protocol", False):
-        members = getattr(wanted, "__protocol_attrs__", None) or {
-            name
-            for base in wanted.__mro__
-            if getattr(base, "_is_protocol", False)
-            for name in (*vars(base), *getattr(base, "__annotations__", ()))
-            if not name.startswith("_") and name != "mro"
-        }
-        return bool(members) and all(hasattr(candidate, name) for name in members)
-    return False
+    if getattr(wanted, "_is_protocol", False) and wanted not in origin.__mro__:
+        members = _protocol_members(wanted)
+        declared = {name for base in origin.__mro__ for name in getattr(base, "__annotations__", ())}
+        return bool(members) and all(hasattr(origin, name) or name in declared for name in members)
+    return wanted in origin.__mro__
+
+
+_protocol_members: Callable[[Any], Iterable[str]] = (
+    getattr(typing, "get_protocol_members", None) or typing._get_protocol_attrs  # type: ignore[attr-defined]  # until 3.13
+)
+
+
+def _generic_bases(tp: Any) -> Iterator[Any]:
+    """All parametrised bases of a class or alias, type variables replaced on the way: `Repo[User]` of `UserRepo`."""
+    origin = get_origin(tp) or tp
+    known = dict(zip(getattr(origin, "__parameters__", ()), get_args(tp), strict=False))
+    for base in vars(origin).get("__orig_bases__", origin.__bases__):
+        variables = getattr(base, "__parameters__", ())
+        if get_origin(base) is not None and variables:
+            base = base[tuple(known.get(each, each) for each in variables)]
+        yield base
+        if base is not Generic and get_origin(base) is not Generic:
+            yield from _generic_bases(base)
 
 
 class TaggedServices:

@@ -7,8 +7,8 @@ was entered is recorded in a list of exits and left in reverse, exactly once, in
 from __future__ import annotations
 
 import enum
+import inspect
 import logging
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -16,9 +16,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from . import annotations
 from ._deadline import protected
 from .call import MISSING
 from .di import Scope
+from .errors import ResolutionError
 
 _logger = logging.getLogger("microkit.scope")
 
@@ -30,10 +32,9 @@ class Mode(enum.IntEnum):
     ASYNC = 1
     ASYNC_GENERATOR = 2
     GENERATOR = 3
-    THREAD = 4
-    THREAD_GENERATOR = 5
-    CONSTANT = 6
-    CALL = 7  # the call itself
+    WRAPPER = 4  # a function around another one: what it returns decides
+    CONSTANT = 5
+    CALL = 6  # the call itself
 
 
 class Dispose(enum.Enum):
@@ -55,11 +56,17 @@ class Node:
         args: the nodes passed to `func`.
         scope: how long it lives.
         dispose: how a service is let go.
+        value: the value of a constant.
         plugin: who contributed it.
         hooks: start and stop hooks of an app-scoped service.
+        thread: run `func` in a worker thread.
+        dynamic: it can have further nodes made while the call runs (a container).
+        fake: it, or something below it, replaces another one.
     """
 
-    __slots__ = ("args", "dispose", "func", "hooks", "label", "mode", "plugin", "scope", "value")
+    __slots__ = (
+        *("args", "dispose", "dynamic", "fake", "func", "hooks", "label", "mode", "plugin", "scope", "thread", "value"),
+    )
 
     def __init__(
         self,
@@ -73,6 +80,9 @@ class Node:
         value: Any = None,
         plugin: str = "",
         hooks: tuple[Any, Any] = (None, None),
+        thread: bool = False,
+        dynamic: bool = False,
+        fake: bool = False,
     ) -> None:
         self.label = label
         self.mode = mode
@@ -83,19 +93,20 @@ class Node:
         self.value = value
         self.plugin = plugin
         self.hooks = hooks
+        self.thread = thread
+        self.dynamic = dynamic
+        self.fake = fake or any(each.fake for each in args)
 
     @property
     def needs_exit(self) -> bool:
         """Whether something is left to do at the end of its scope."""
-        return (
-            self.mode in (Mode.ASYNC_GENERATOR, Mode.GENERATOR, Mode.THREAD_GENERATOR)
-            or self.dispose is not Dispose.NOTHING
-        )
+        return self.mode in (Mode.ASYNC_GENERATOR, Mode.GENERATOR, Mode.WRAPPER) or self.dispose is not Dispose.NOTHING
 
     @property
     def may_suspend_at_exit(self) -> bool:
         """Whether leaving it may wait for something, and so must be protected from cancellation."""
-        return self.needs_exit and not (self.mode is Mode.GENERATOR or self.dispose is Dispose.CONTEXT)
+        at_once = (self.mode is Mode.GENERATOR and not self.thread) or self.dispose is Dispose.CONTEXT
+        return self.dynamic or (self.needs_exit and not at_once)
 
     @property
     def is_source(self) -> bool:
@@ -109,54 +120,65 @@ class Node:
 CALL = Node("call", Mode.CALL, scope=Scope.BACKGROUND)
 
 
-def constant(value: Any, label: str = "default") -> Node:
+def constant(value: Any, label: str = "default", scope: Scope = Scope.APP, *, fake: bool = False) -> Node:
     """A node whose value is known at compile time."""
-    return Node(label, Mode.CONSTANT, value=value, scope=Scope.APP)
+    return Node(label, Mode.CONSTANT, value=value, scope=scope, fake=fake)
+
+
+def mode_of(func: Any) -> Mode:
+    """How `func` makes a value, as far as its kind tells."""
+    if annotations.is_async_generator(func):
+        return Mode.ASYNC_GENERATOR
+    if annotations.is_generator(func):
+        return Mode.GENERATOR
+    if annotations.is_wrapper(func):
+        return Mode.WRAPPER
+    return Mode.ASYNC if annotations.is_async(func) else Mode.SYNC
+
+
+def disposal_of(factory: Any, key: Any) -> Dispose:
+    """How instances end. A factory's product is judged by the class that it is registered for."""
+    cls = factory if inspect.isclass(factory) else key
+    if not inspect.isclass(cls) or mode_of(factory) in (Mode.GENERATOR, Mode.ASYNC_GENERATOR):
+        return Dispose.NOTHING
+    names = {"__aenter__": Dispose.ASYNC_CONTEXT, "__enter__": Dispose.CONTEXT}
+    names |= {"aclose": Dispose.ACLOSE, "close": Dispose.CLOSE}
+    return next((each for name, each in names.items() if callable(getattr(cls, name, None))), Dispose.NOTHING)
 
 
 # -- entering and leaving ----------------------------------------------------------------------------------------------
 
-Exit = Callable[[BaseException | None], Any]  # returns an awaitable
+Exit = partial[Any]  # of what is left, taking the exception that its scope ended with
 
 
-async def enter(node: Node, args: list[Any], exits: list[Exit]) -> Any:
+async def enter(node: Node, args: Sequence[Any], exits: list[Exit]) -> Any:
     """Make the value of `node`, and record in `exits` how it is left."""
-    mode, func = node.mode, node.func
-    assert func is not None
-    if mode is Mode.ASYNC_GENERATOR:
-        agen = func(*args)
-        value = await agen.__anext__()
-        exits.append(partial(_leave_async_generator, agen))
-    elif mode is Mode.GENERATOR:
-        gen = func(*args)
-        value = next(gen)
-        exits.append(partial(_leave_generator, gen))
-    elif mode is Mode.THREAD_GENERATOR:
-        gen = func(*args)
-        value = await anyio.to_thread.run_sync(next, gen)
-        exits.append(partial(_leave_thread_generator, gen))
-    elif mode is Mode.THREAD:
-        value = await anyio.to_thread.run_sync(partial(func, *args))
+    assert node.func is not None
+    value = await anyio.to_thread.run_sync(partial(node.func, *args)) if node.thread else node.func(*args)
+    mode = node.mode
+    if mode is Mode.ASYNC_GENERATOR or (mode is Mode.WRAPPER and inspect.isasyncgen(value)):
+        exits_with, value = partial(_leave_async_generator, value), await anext(value, MISSING)
+    elif mode is Mode.GENERATOR or (mode is Mode.WRAPPER and inspect.isgenerator(value)):
+        exits_with = partial(_leave_generator, value, node.thread)
+        value = await anyio.to_thread.run_sync(next, value, MISSING) if node.thread else next(value, MISSING)
     else:
-        value = func(*args)
-        if mode is Mode.ASYNC:
+        if mode is Mode.ASYNC or (mode is Mode.WRAPPER and inspect.isawaitable(value)):
             value = await value
-    if node.dispose is not Dispose.NOTHING:
-        value = await _enter_service(node.dispose, value, exits)
+        if node.dispose is not Dispose.NOTHING:
+            await _enter_service(node.dispose, value, exits)
+        return value
+    if value is MISSING:
+        raise RuntimeError(f"the dependency {node.label} yielded nothing")
+    exits.append(exits_with)
     return value
 
 
-async def _enter_service(dispose: Dispose, service: Any, exits: list[Exit]) -> Any:
+async def _enter_service(dispose: Dispose, service: Any, exits: list[Exit]) -> None:
     if dispose is Dispose.ASYNC_CONTEXT:
-        entered = await service.__aenter__()
-        exits.append(partial(_leave_async_context, service))
-        return entered
-    if dispose is Dispose.CONTEXT:
-        entered = service.__enter__()
-        exits.append(partial(_leave_context, service))
-        return entered
-    exits.append(partial(_close, service.aclose if dispose is Dispose.ACLOSE else service.close))
-    return service
+        await service.__aenter__()
+    elif dispose is Dispose.CONTEXT:
+        service.__enter__()
+    exits.append(partial(_leave_service, service, dispose))
 
 
 async def _leave_async_generator(agen: Any, exc: BaseException | None) -> None:
@@ -177,94 +199,91 @@ def _finish_generator(gen: Any, exc: BaseException | None) -> None:
     raise RuntimeError(f"the dependency {gen.__qualname__} yielded more than once")
 
 
-async def _leave_generator(gen: Any, exc: BaseException | None) -> None:
-    _finish_generator(gen, exc)
+async def _leave_generator(gen: Any, thread: bool, exc: BaseException | None) -> None:
+    if thread:
+        await anyio.to_thread.run_sync(_finish_generator, gen, exc)
+    else:
+        _finish_generator(gen, exc)
 
 
-async def _leave_thread_generator(gen: Any, exc: BaseException | None) -> None:
-    await anyio.to_thread.run_sync(_finish_generator, gen, exc)
+async def _leave_service(service: Any, dispose: Dispose, exc: BaseException | None) -> None:
+    details = (type(exc), exc, exc.__traceback__) if exc is not None else (None, None, None)
+    if dispose is Dispose.ASYNC_CONTEXT:
+        await service.__aexit__(*details)
+    elif dispose is Dispose.CONTEXT:
+        service.__exit__(*details)
+    else:
+        await call_maybe_async(service.aclose if dispose is Dispose.ACLOSE else service.close)
 
 
-async def _leave_async_context(service: Any, exc: BaseException | None) -> None:
-    await service.__aexit__(type(exc) if exc else None, exc, exc.__traceback__ if exc else None)
+async def _run_hook(hook: Callable[..., Any], value: Any, exc: BaseException | None) -> None:
+    await call_maybe_async(hook, value)
 
 
-async def _leave_context(service: Any, exc: BaseException | None) -> None:
-    service.__exit__(type(exc) if exc else None, exc, exc.__traceback__ if exc else None)
-
-
-async def _close(close: Callable[[], Any], exc: BaseException | None) -> None:
-    result = close()
-    if hasattr(result, "__await__"):
-        await result
-
-
-def _only(group: BaseExceptionGroup[BaseException], exc: BaseException | None) -> bool:
-    return all(
-        _only(each, exc) if isinstance(each, BaseExceptionGroup) else each is exc  # pyright: ignore[reportUnknownArgumentType]
-        for each in group.exceptions
-    )
-
-
-async def unwind(exits: list[Exit], exc: BaseException | None) -> BaseException | None:
-    """Leave everything in `exits`, last entered first; one failure does not stop the others.
+async def leave_scope(
+    exits: list[Exit], exc: BaseException | None, grace: float, shield: anyio.CancelScope | None, depth: int = 0
+) -> BaseException | None:
+    """Leave what is in `exits`, last entered first; one failure does not stop the others.
 
     Args:
-        exits: emptied.
+        exits: emptied, down to `depth`.
         exc: what each teardown sees; after a failing one, the others see its failure.
+        grace: seconds for which cancellation from outside is kept away.
+        shield: a scope that was entered before any of the exits; None if none of them can suspend.
 
     Returns:
-        The first failure of a teardown, if any.
+        The first failure, if any; the others are logged here, and that one too if the scope was cancelled.
     """
+    leaving = _unwind(exits, exc, depth)
+    return await (leaving if shield is None else protected(shield, grace, leaving))
+
+
+async def _unwind(exits: list[Exit], exc: BaseException | None, depth: int) -> BaseException | None:
     failure: BaseException | None = None
     fatal: BaseException | None = None
-    while exits:
+    cancelled = exc is not None and not isinstance(exc, Exception)
+    while len(exits) > depth:
         leave = exits.pop()
         try:
             await leave(exc)
         except BaseException as error:
-            if error is exc or (isinstance(error, BaseExceptionGroup) and _only(error, exc)):
-                continue  # passed on, as a teardown should; a task group in it wraps what passes
+            if _passed_on(error, exc):
+                continue
             if not isinstance(error, Exception):
                 fatal = fatal or error
-            elif failure is not None:
-                _logger.error("another teardown failed", exc_info=error)  # the first one is logged with its call
+            elif failure is not None or cancelled:
+                _logger.error("leaving %s failed", annotations.describe(leave.args[0]), exc_info=error)
             failure = failure or error
             exc = exc or error
-    if fatal is not None and fatal is not exc:
+    if fatal is not None:
         raise fatal
     return failure
 
 
-async def leave_scope(
-    exits: list[Exit], exc: BaseException | None, grace: float, shield: anyio.CancelScope | None
-) -> BaseException | None:
-    """`unwind`, protected from cancellation for at most `grace` seconds. Returns the first failure, if any.
-
-    Args:
-        shield: a scope that was entered before any of the exits; None if none of them can suspend.
-    """
-    if shield is None:
-        return await unwind(exits, exc)
-    return await protected(shield, grace, unwind(exits, exc))
+def _passed_on(error: BaseException, exc: BaseException | None) -> bool:
+    """Whether a teardown merely let the exception through that it was shown; task groups wrap it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_passed_on(each, exc) for each in error.exceptions)
+    return error is exc or (type(error) is type(exc) and not isinstance(error, Exception))
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
+
+_OWNED, _ENTERED = -1, -2  # steps beside the modes: what a longer scope owns; what is not simply called
 
 
 class Steps:
     """Nodes in the order in which they are entered, with a slot of a frame for each.
 
     Args:
-        known: slots of nodes that an outer scope has filled.
-        connected: connection-scoped nodes live in `call.connection`, not in the call.
+        outer: steps of an outer scope, which have run in the same frame.
     """
 
-    def __init__(self, known: dict[Node, int] | None = None, *, connected: bool = False) -> None:
-        self.slots: dict[Node, int] = dict(known) if known is not None else {CALL: 0}
-        self.template: list[Any] = [None] * (max(self.slots.values(), default=0) + 1)
+    def __init__(self, outer: Steps | None = None) -> None:
+        self.outer = outer
+        self.slots: dict[Node, int] = dict(outer.slots) if outer is not None else {CALL: 0}
+        self.template: list[Any] = list(outer.template) if outer is not None else [MISSING]
         self.order: list[Node] = []
-        self.connected = connected
         self._compiled: list[tuple[Any, ...]] = []
 
     def add(self, roots: Iterable[Node]) -> None:
@@ -276,7 +295,7 @@ class Steps:
                 continue
             if ready:
                 self.slots[node] = len(self.template)
-                self.template.append(node.value if node.mode is Mode.CONSTANT else None)
+                self.template.append(node.value if node.mode is Mode.CONSTANT else MISSING)
                 if node.mode is not Mode.CONSTANT:
                     self.order.append(node)
             else:
@@ -287,19 +306,20 @@ class Steps:
     def compile(self, owner: ScopeOwner) -> None:
         """Fix the list; app-scoped services that exist already become constants of the frame."""
         self._compiled = []
+        if self.outer is not None:
+            self.template[: len(self.outer.template)] = self.outer.template
         for node in self.order:
             slot = self.slots[node]
-            if node.scope is Scope.APP:
-                if node in owner.instances:
-                    self.template[slot] = owner.instances[node]
-                else:
-                    self._compiled.append((slot, -1, partial(owner.get, node), (), node, False))
+            if node.scope is Scope.APP and node in owner.instances:
+                self.template[slot] = owner.instances[node]
                 continue
-            mode = int(node.mode) if node.dispose is Dispose.NOTHING else 9
-            args = tuple(self.slots[each] for each in node.args)
-            if node.scope is Scope.CONNECTION and self.connected:
-                mode = 8
-            self._compiled.append((slot, mode, node.func, args, node, node.scope is Scope.BACKGROUND))
+            step = int(node.mode)
+            if node.scope is Scope.APP or (node.scope is Scope.CONNECTION):
+                step = _OWNED
+            elif node.thread or step > Mode.ASYNC_GENERATOR or node.dispose is not Dispose.NOTHING:
+                step = _ENTERED
+            args = tuple(self.slots[each] for each in node.args) if node.scope is not Scope.APP else ()
+            self._compiled.append((slot, step, node.func, args, node))
 
     @property
     def idle(self) -> bool:
@@ -309,39 +329,147 @@ class Steps:
     @property
     def needs_exits(self) -> bool:
         """Whether a call may have something to leave."""
-        return any(node.needs_exit for node in self.order if node.scope is not Scope.APP)
+        return any(node.needs_exit or node.dynamic for node in self.order if node.scope is not Scope.APP)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether a container can have nodes made beside these."""
+        return any(node.dynamic for node in self.order)
 
     @property
     def purely_sync(self) -> bool:
         """Whether every step is a plain call on the event loop."""
-        return all(step[1] == 0 for step in self._compiled)
+        return all(step[1] == Mode.SYNC for step in self._compiled)
 
     def run_sync(self, frame: list[Any]) -> None:
         """Run steps that are `purely_sync`."""
-        for slot, _mode, func, args, _node, _late in self._compiled:
+        for slot, _step, func, args, _node in self._compiled:
             frame[slot] = func(*[frame[i] for i in args])
 
     async def run(self, frame: list[Any], exits: list[Exit], late_exits: list[Exit]) -> None:
         """Run all steps; what was entered is recorded in `exits` (background scope: in `late_exits`)."""
-        for slot, mode, func, args, node, late in self._compiled:
+        for slot, step, func, args, node in self._compiled:
             given = [frame[i] for i in args]
-            if mode == 0:
+            if step == Mode.SYNC:
                 frame[slot] = func(*given)
-            elif mode == 1:
+            elif step == Mode.ASYNC:
                 frame[slot] = await func(*given)
-            elif mode == 2:
+            elif step == Mode.ASYNC_GENERATOR and node.scope is Scope.CALL:
                 agen = func(*given)
-                frame[slot] = await agen.__anext__()
-                (late_exits if late else exits).append(partial(_leave_async_generator, agen))
-            elif mode == -1:
-                frame[slot] = await func()
-            elif mode == 8 and frame[0].connection is not None:
-                frame[slot] = await frame[0].connection.owner.get(node)
+                frame[slot] = await anext(agen, MISSING)
+                exits.append(partial(_leave_async_generator, agen))
+                if frame[slot] is MISSING:
+                    exits.pop()
+                    raise RuntimeError(f"the dependency {node.label} yielded nothing")
+            elif step == _OWNED and (owner := _owner(node, frame[0])) is not None:
+                frame[slot] = await owner.get(node)
             else:
-                frame[slot] = await enter(node, given, late_exits if late else exits)
+                frame[slot] = await enter(node, given, late_exits if node.scope is Scope.BACKGROUND else exits)
+
+    async def run_dynamic(self, frame: list[Any], scope: CallScope) -> None:
+        """Run all steps, except what a container had made before."""
+        for slot, _step, _func, _args, node in self._compiled:
+            frame[slot] = await scope.get(node)
 
 
-# -- scopes that outlive a call ----------------------------------------------------------------------------------------
+def _owner(node: Node, call: Any) -> ScopeOwner | None:
+    if node.scope is Scope.APP:
+        return call.app.owner
+    return call.connection.owner if call.connection is not None else None
+
+
+# -- scopes that nodes are asked of one by one -------------------------------------------------------------------------
+
+
+class LiveScope:
+    """The instances of one scope, made when they are asked for.
+
+    Args:
+        scope: how long they live.
+        parent: the longer scope around it.
+    """
+
+    def __init__(self, scope: Scope, parent: LiveScope | None = None) -> None:
+        self.scope = scope
+        self.parent = parent
+        self.instances: dict[Node, Any] = {}
+        self.exits: list[Exit] = []
+        self._pending: dict[Node, tuple[anyio.Event, int]] = {}
+
+    async def get(self, node: Node) -> Any:
+        """The instance of `node`; made if there is none yet, once however many ask at a time.
+
+        Raises:
+            ResolutionError: it lives shorter than this scope, or needs itself.
+        """
+        if node.mode is Mode.CONSTANT:
+            return node.value
+        if self.parent is not None and node.scope >= self.parent.scope:
+            return await self.parent.get(node)
+        while node not in self.instances:
+            task = anyio.get_current_task().id
+            if node in self._pending:
+                event, maker = self._pending[node]
+                if maker == task:
+                    raise ResolutionError(f"Dependency cycle through a container: {self._cycle(node)}.")
+                await event.wait()
+                continue
+            if node.scope < self.scope:
+                raise ResolutionError(
+                    f"{node.label} lives for one {node.scope.name.lower()} only, and is asked for where there is none. "
+                    f'Inject it or a Container in a handler, or give it scope="{self.scope.name.lower()}".'
+                )
+            self._pending[node] = anyio.Event(), task
+            try:
+                self.instances[node] = await self._enter(node)
+            finally:
+                self._pending.pop(node)[0].set()
+        return self.instances[node]
+
+    def _cycle(self, node: Node) -> str:
+        names = [each.label for each in self._pending]
+        return " -> ".join([*names[list(self._pending).index(node) :], node.label])
+
+    async def _enter(self, node: Node) -> Any:
+        args = [await self.get(each) for each in node.args]
+        started, stopped = node.hooks
+        if started is not None:
+            await call_maybe_async(started)
+        value = await enter(node, args, self.exits)
+        if stopped is not None:
+            self.exits.append(partial(_run_hook, stopped, value))
+        return value
+
+
+class CallScope(LiveScope):
+    """The scope of a call in which a container can have nodes made.
+
+    Args:
+        call: the running call, with its lists of exits.
+    """
+
+    def __init__(self, call: Any) -> None:
+        owner = call.connection.owner if call.connection is not None else call.app.owner
+        super().__init__(Scope.CALL, owner)
+        self.instances[CALL] = call
+        self.local: dict[Any, Any] = {}
+        self.exits = call._exits
+        self._late_exits = call._late_exits
+        self._task = anyio.get_current_task().id
+
+    async def _enter(self, node: Node) -> Any:
+        if node.needs_exit and anyio.get_current_task().id != self._task:
+            raise RuntimeError(
+                f"{node.label} must be left in the task that entered it: ask for it in the task of the handler, before "
+                f"it starts others."
+            )
+        args = [await self.get(each) for each in node.args]
+        return await enter(node, args, self._late_exits if node.scope is Scope.BACKGROUND else self.exits)
+
+    def cut(self, size: int) -> None:
+        """Forget all but the first `size` instances: what they hold was left."""
+        while len(self.instances) > size:
+            self.instances.popitem()
 
 
 class _Job:
@@ -354,44 +482,35 @@ class _Job:
         self.error: BaseException | None = None
 
 
-class ScopeOwner:
-    """Instances of one long scope (application or connection), made and left in the one task that serves it.
+class ScopeOwner(LiveScope):
+    """A scope that outlives calls (application or connection): made and left in the one task that serves it."""
 
-    Args:
-        parent: owner of the longer scope.
-        scope: the scope that it owns.
-    """
-
-    def __init__(self, scope: Scope, parent: ScopeOwner | None = None) -> None:
-        self.scope = scope
-        self.parent = parent
-        self.instances: dict[Node, Any] = {}
-        self.exits: list[Exit] = []
-        self._task: int | None = None
-        self._jobs: Any = None
+    _task: int | None = None
 
     def adopt(self) -> None:
         """Declare the running task the owner."""
         self._task = anyio.get_current_task().id
-        self._jobs = anyio.create_memory_object_stream[_Job](float("inf"))
+        self._jobs: list[_Job] = []
+        self._wake = anyio.Event()
+        self._stopped = False
 
     async def get(self, node: Node) -> Any:
         """The instance of `node`; made by the owner task if there is none yet.
 
         Raises:
             RuntimeError: the scope is not open.
+            ResolutionError: it lives shorter than this scope, or needs itself.
         """
         if node in self.instances:
             return self.instances[node]
-        if self._task is None:
-            raise RuntimeError(f"the {self.scope.name.lower()} scope is not open: start the application first")
-        if anyio.get_current_task().id == self._task:
-            return await self._make(node)
+        if self._task == anyio.get_current_task().id or node.mode is Mode.CONSTANT:
+            return await super().get(node)
+        if self._task is None or self._stopped:
+            state = "is closing" if self._task is not None else "is not open: start the application first"
+            raise RuntimeError(f"the {self.scope.name.lower()} scope {state}")
         job = _Job(node)
-        try:
-            self._jobs[0].send_nowait(job)
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            raise RuntimeError(f"the {self.scope.name.lower()} scope is closing") from None
+        self._jobs.append(job)
+        self._wake.set()
         await job.done.wait()
         if job.error is not None:
             raise job.error
@@ -399,71 +518,52 @@ class ScopeOwner:
 
     async def serve(self) -> None:
         """Make what is asked for, until `stop`."""
-        async for job in self._jobs[1]:
-            try:
-                job.value = await self._make(job.node)
-            except Exception as exc:
-                job.error = exc
-            except BaseException:
-                job.error = RuntimeError(f"the {self.scope.name.lower()} scope was cancelled")
-                raise
-            finally:
+        try:
+            while self._jobs or not self._stopped:
+                if not self._jobs:
+                    self._wake = anyio.Event()
+                    await self._wake.wait()
+                    continue
+                job = self._jobs.pop(0)
+                try:
+                    job.value = await self.get(job.node)
+                except Exception as exc:
+                    job.error = exc
+                except BaseException:
+                    self._jobs.append(job)
+                    raise
+                job.done.set()
+        finally:
+            self._stopped = True
+            for job in self._jobs:
+                job.error = RuntimeError(f"the {self.scope.name.lower()} scope is closing")
                 job.done.set()
 
     def stop(self) -> None:
-        """Let `serve` return; nothing can be made afterwards."""
-        if self._jobs is not None:
-            self._jobs[0].close()
+        """Let `serve` return; only the owner task itself can have something made afterwards."""
+        if self._task is not None:
+            self._stopped = True
+            self._wake.set()
 
-    async def _make(self, node: Node) -> Any:
-        if node.mode is Mode.CONSTANT:
-            return node.value
-        if node in self.instances:
-            return self.instances[node]
-        if node.scope > self.scope and self.parent is not None:
-            return await self.parent.get(node)
-        args = [await self._make(each) for each in node.args]
-        started, stopped = node.hooks
-        if started is not None:
-            await call_maybe_async(started)
-        value = await enter(node, args, self.exits)
-        if stopped is not None:
-            self.exits.append(lambda exc: call_maybe_async(stopped, value))
-        self.instances[node] = value
-        return value
-
-    async def close(self, grace: float, shield: anyio.CancelScope) -> BaseException | None:
+    async def close(
+        self, grace: float, shield: anyio.CancelScope, exc: BaseException | None = None
+    ) -> BaseException | None:
         """Leave all instances in reverse order. Returns the first failure, if any.
 
         Args:
             grace: seconds that it may take.
             shield: a scope that the owner task entered before anything was made.
+            exc: what the teardowns see.
         """
         self.stop()
-        if self._jobs is not None:
-            self._jobs[1].close()
-        failure = await leave_scope(self.exits, sys.exc_info()[1], grace, shield)
-        self.instances.clear()
-        self._task = None
-        return failure
+        try:
+            return await leave_scope(self.exits, exc, grace, shield)
+        finally:
+            self.instances.clear()
+            self._task = None
 
 
 async def call_maybe_async(func: Callable[..., Any], *args: Any) -> Any:
     """Call a sync or async callable."""
     result = func(*args)
     return await result if hasattr(result, "__await__") else result
-
-
-__all__ = [
-    "CALL",
-    "MISSING",
-    "Dispose",
-    "Mode",
-    "Node",
-    "ScopeOwner",
-    "Steps",
-    "constant",
-    "enter",
-    "leave_scope",
-    "unwind",
-]

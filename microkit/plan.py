@@ -12,17 +12,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from . import annotations
-from .call import Call, Kind, Reply
+from . import annotations, dispatch
+from .call import MISSING, Kind, Reply
 from .di import Scope
 from .endpoint import Binding, Endpoint
 from .errors import ConfigurationError, PublicError, StatusCode, ValidationError
 from .executor import ExecutorSpec
-from .graph import CALL, Exit, Mode, Node, Steps, leave_scope
+from .graph import CALL, CallScope, Exit, Mode, Node, Steps, leave_scope
 from .middleware import MiddlewareSpec
 from .renderers import Renderers, error_reply, internal_error
 from .sockets import close_code, socket_handler, socket_reply
@@ -41,11 +43,13 @@ class Layer:
     Attributes:
         spec: the middleware.
         target: the node of the instance, for a class; None for a function.
+        call: what runs it: takes the instance of a class, the call, `call_next`, and the values of `nodes`.
         nodes: what its further parameters are filled with.
     """
 
     spec: MiddlewareSpec
-    target: Node | None = None
+    target: Node | None
+    call: Callable[..., Any]
     nodes: list[Node] = field(default_factory=list)
 
 
@@ -90,20 +94,17 @@ class Plan:
         handler = self.endpoint.handler
         self.may_stream = annotations.is_async_generator(handler) or annotations.is_generator(handler)
         self.handler, self.nodes = resolver.handler(self.endpoint)
-        self.outer = Steps(connected=self.kind is Kind.RPC)
+        self.outer = Steps()
         self.outer.add(node for layer in layers for node in ([layer.target] if layer.target else []) + layer.nodes)
-        self.inner = Steps(self.outer.slots, connected=self.kind is Kind.RPC)
-        self.inner.template = list(self.outer.template)
+        self.inner = Steps(self.outer)
         self.inner.add(self.nodes)
         self.app_nodes = [node for steps in (self.outer, self.inner) for node in steps.order if node.scope is Scope.APP]
         self.invoke: Invoke = self._not_frozen
         self.plain = False
         # A container can make call-scoped services at any time, so it counts as a declared need for a scope.
-        self._uses_container = any(node.label.startswith(("container", "tagged ")) for node in self._all_nodes())
-        self.scoped = self.outer.needs_exits or self.inner.needs_exits or self._uses_container
-        self.shielded = self._uses_container or any(
-            node.may_suspend_at_exit for node in self._all_nodes() if node.scope is not Scope.APP
-        )
+        self.dynamic = self.outer.dynamic or self.inner.dynamic
+        self.scoped = self.outer.needs_exits or self.inner.needs_exits
+        self.shielded = any(node.may_suspend_at_exit for node in self._all_nodes() if node.scope is not Scope.APP)
 
     def _all_nodes(self) -> list[Node]:
         return [*self.outer.order, *self.inner.order]
@@ -117,9 +118,10 @@ class Plan:
         """Make `invoke`. App-scoped services exist now and become constants."""
         owner = self.app.owner
         self.outer.compile(owner)
-        self.inner.template[: len(self.outer.template)] = self.outer.template
         self.inner.compile(owner)
         call = self._core()
+        if self.layers:
+            call = _again(call)
         for layer in reversed(self.layers):
             call = self._wrap(layer, call)
         if not self.outer.idle:
@@ -137,12 +139,12 @@ class Plan:
         return _HeadPlan(self)
 
     def _wrap(self, layer: Layer, call_next: Invoke) -> Invoke:
-        func = layer.spec.middleware
+        func = layer.call
         if layer.target is not None:
-            slot = self.outer.slots[layer.target]
-            func = self.outer.template[slot]
-            if func is None:
+            instance = self.outer.template[self.outer.slots[layer.target]]
+            if instance is MISSING:
                 raise RuntimeError(f"the middleware {layer.spec.name} was not built")
+            func = partial(func, instance)
         slots = [self.outer.slots[node] for node in layer.nodes]
         renderers, name = self.app.renderers, layer.spec.name
 
@@ -161,31 +163,54 @@ class Plan:
             except Exception as exc:
                 return error_reply(call, exc, renderers)
 
+        if self.outer.idle and slots:  # all is known by now, and there is no frame
+            values = [self.outer.template[i] for i in slots]
+
+            async def run_known(call: Any) -> Reply:
+                try:
+                    reply = await func(call, call_next, *values)
+                    return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
+                except Exception as exc:
+                    return error_reply(call, exc, renderers)
+
+            return run_known
         return run_injected if slots else run
+
+    def open(self, call: Any) -> list[Any]:
+        """Give a call its frame, and what its scopes are recorded in."""
+        call._exits, call._late_exits = call._exits or [], call._late_exits or []
+        frame = call._frame = self.inner.template[:]
+        frame[0] = call
+        if self.dynamic:
+            call.live_scope = CallScope(call)
+        return frame
 
     def _with_outer_scope(self, onion: Invoke) -> Invoke:
         """What middlewares inject: entered before the onion, left after it. A failure here is the bare INTERNAL."""
-        steps, grace = self.outer, self.app.settings.teardown_timeout
-        template, renderers = self.inner.template, self.app.renderers
+        steps, grace, dynamic, renderers = (
+            self.outer,
+            self.app.settings.teardown_timeout,
+            self.dynamic,
+            self.app.renderers,
+        )
 
         async def invoke(call: Any) -> Reply:
-            exits: list[Exit] = []
-            call._late_exits = []
-            frame = call._frame = template[:]
-            frame[0] = call
+            frame = self.open(call)
+            exits = call._exits
             try:
-                await steps.run(frame, exits, call._late_exits)
+                if dynamic:
+                    await steps.run_dynamic(frame, call.live_scope)
+                else:
+                    await steps.run(frame, exits, call._late_exits)
                 reply = await onion(call)
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)
             except BaseException as exc:
                 await leave_scope(exits, exc, grace, call._shield)
                 raise
-            if reply.streams and exits:
-                # The dispatcher owns the scopes of a stream; inner ones are left first.
-                call._exits = [*exits, *(call._exits or ())]
-                return reply
-            failure = await leave_scope(exits, reply.error, grace, call._shield) if exits else None
+            if reply.streams or not exits:
+                return reply  # the dispatcher owns the scopes of a stream
+            failure = await leave_scope(exits, reply.error, grace, call._shield)
             return internal_error(call, failure) if failure is not None else reply
 
         return invoke
@@ -218,17 +243,23 @@ class Plan:
     def _render(self) -> Callable[[Any, Any], Reply]:
         """How a result becomes a reply."""
         if self.kind is Kind.HTTP:
-            http = self.app.renderers.http
+            http = self._http()
             return lambda call, result: http(result)
         if self.kind is Kind.SOCKET:
             return socket_reply
         return _rpc_reply if self.kind is Kind.RPC else _plain_reply
 
+    def _http(self) -> Callable[[Any], Reply]:
+        # Middleware may change a reply, so with some of it the reply must be nobody else's.
+        return self.app.renderers.owned if self.layers else self.app.renderers.http
+
     def _core(self) -> Invoke:
         if self.scoped:
             return self._scoped_core()
-        if self.kind is not Kind.SOCKET and self.outer.idle and all(
-            node.is_source or node.mode is Mode.CONSTANT or node is CALL for node in self.nodes
+        if (
+            self.kind is not Kind.SOCKET
+            and self.outer.idle
+            and all(node.is_source or node.mode is Mode.CONSTANT or node is CALL for node in self.nodes)
         ):
             return self._direct_core()
         return self._framed_core()
@@ -240,7 +271,7 @@ class Plan:
     def _direct_core(self) -> Invoke:
         """Every argument is read straight from the call: no frame."""
         run, awaited = self._execute()
-        http = self.app.renderers.http if self.kind is Kind.HTTP else None
+        http = self._http() if self.kind is Kind.HTTP else None
         render, failed = self._render(), self._failed
         getters: list[Any] = []
         for node in self.nodes:
@@ -289,34 +320,33 @@ class Plan:
         """Dependencies with teardown: left before the reply is delivered, whatever happens."""
         run, awaited = self._execute()
         render, failed, steps = self._render(), self._failed, self.inner
-        template, slots = steps.template, self._argument_slots()
-        has_outer, grace = not self.outer.idle, self.app.settings.teardown_timeout
+        slots = self._argument_slots()
+        has_outer, dynamic, grace = not self.outer.idle, self.dynamic, self.app.settings.teardown_timeout
 
         async def core(call: Any) -> Reply:
-            exits: list[Exit] = []
-            call._exits = exits
-            if call._late_exits is None:
-                call._late_exits = []
-            if has_outer:
-                frame = call._frame
-            else:
-                frame = call._frame = template[:]
-                frame[0] = call
+            frame = call._frame if has_outer else self.open(call)
+            exits = call._exits
+            depth, made = len(exits), len(call.live_scope.instances) if dynamic else 0
             error: Exception | None = None
             try:
                 try:
-                    await steps.run(frame, exits, call._late_exits)
+                    if dynamic:
+                        await steps.run_dynamic(frame, call.live_scope)
+                    else:
+                        await steps.run(frame, exits, call._late_exits)
                     result = run(*[frame[i] for i in slots])
                     reply = render(call, await result if awaited else result)
                 except Exception as exc:
                     error = exc
                     reply = await failed(call, exc)
             except BaseException as exc:
-                await leave_scope(exits, exc, grace, call._shield)
+                await leave_scope(exits, exc, grace, call._shield, depth)
                 raise
             if error is None and reply.streams:
                 return reply  # the dispatcher leaves the scope when the stream has ended
-            failure = await leave_scope(exits, error, grace, call._shield) if exits else None
+            failure = await leave_scope(exits, error, grace, call._shield, depth) if len(exits) > depth else None
+            if dynamic:
+                call.live_scope.cut(made)
             if failure is not None:
                 call._failed = True
                 reply = internal_error(call, failure)
@@ -350,31 +380,6 @@ class Plan:
             return ValidationError(problems, first.detail)
         return first
 
-    async def extra(self, call: Any, node: Node) -> Any:
-        """The value of a node that a container asks for while a call runs."""
-        if node in self.inner.slots and call._frame[self.inner.slots[node]] is not None:
-            return call._frame[self.inner.slots[node]]
-        made: dict[Node, Any] = call.__dict__.setdefault("_made", {})
-        if node in made:
-            return made[node]
-        steps = Steps(connected=self.kind is Kind.RPC)
-        known = {each: value for each, value in made.items()}
-        known |= {each: call._frame[slot] for each, slot in self.inner.slots.items() if each is not CALL}
-        steps.add([node])
-        frame = steps.template
-        frame[0] = call
-        todo = []
-        for each in steps.order:
-            if known.get(each) is not None:
-                frame[steps.slots[each]] = known[each]
-            else:
-                todo.append(each)
-        steps.order = todo
-        steps.compile(self.app.owner)
-        await steps.run(frame, call._exits, call._late_exits)
-        made |= {each: frame[steps.slots[each]] for each in todo}
-        return frame[steps.slots[node]]
-
 
 class _HeadPlan(Plan):
     """A plan seen through HEAD; everything but `plain` is the original's, which is frozen later."""
@@ -385,6 +390,25 @@ class _HeadPlan(Plan):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plan, name)
+
+
+def _again(core: Invoke) -> Invoke:
+    """A core below middleware, which may call it again, or leave its stream unread: the scope of the call is left in
+    either case, and the stream, which may stand on it, is closed before."""
+
+    async def run(call: Any) -> Reply:
+        if call._exits:
+            await dispatch.close_scopes(call, None, late=False)
+        reply = await core(call)
+        if type(reply.body) is not bytes and hasattr(reply.body, "aclose"):
+            call._exits = [*(call._exits or ()), partial(_close_stream, reply.body)]
+        return reply
+
+    return run
+
+
+async def _close_stream(stream: Any, exc: BaseException | None) -> None:
+    await stream.aclose()
 
 
 def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:

@@ -8,49 +8,43 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from . import annotations, binding, params
 from .annotations import Parameter
 from .binding import Binder, SourceContext
 from .call import MISSING, Kind
-from .di import Depends, Provider, Registry, Scope, Tagged, TaggedServices, as_depends, class_dependencies, injected
+from .catalog import Catalog, Recipe
+from .container import Container
+from .di import Depends, Scope, Tagged, TaggedServices, as_depends, class_dependencies, injected
 from .errors import ResolutionError
-from .graph import CALL, Dispose, Mode, Node, constant
-from .validation import Validators
+from .graph import CALL, Dispose, Mode, Node, constant, disposal_of, mode_of
 
 if TYPE_CHECKING:
-    from .app import App
     from .endpoint import Endpoint
     from .routing import Param
     from .triggers import Trigger
 
-
-@dataclass
-class Catalog:
-    """What all plans of one application are compiled from.
-
-    Attributes:
-        app: the application.
-        registry: its providers.
-        validators: its validators.
-        bind: the `bind_parameter` hook.
-        overrides: replacements for dependencies, by callable or key.
-        app_nodes: the one node of each app-scoped key.
-        base_nodes: those of the application without overrides; kept where no override is below them.
-    """
-
-    app: App
-    registry: Registry
-    validators: Validators
-    bind: Callable[[Parameter, Endpoint], Binder | None]
-    overrides: Mapping[Any, Any] = field(default_factory=dict)
-    app_nodes: dict[Any, Node] = field(default_factory=dict)
-    base_nodes: Mapping[Any, Node] = field(default_factory=dict)
+Bound = tuple[Callable[..., Any], list[Node]]  # a callable of positional arguments, and what fills them
 
 
-_Trail = tuple[tuple[Any, str], ...]
+@dataclass(frozen=True, eq=False)
+class _Use:
+    """A function whose parameters are being filled, and what asked for it."""
+
+    func: Any
+    label: str
+    by: _Use | None = None
+    is_service: bool = False
+    is_handler: bool = False
+
+    def chain(self) -> list[_Use]:
+        """From the handler down to this one."""
+        return [*(self.by.chain() if self.by is not None else ()), self]
+
+    def __str__(self) -> str:
+        return " -> ".join(each.label for each in self.chain())
 
 
 class Resolver:
@@ -77,397 +71,308 @@ class Resolver:
         self.trigger = trigger
         self.endpoint = endpoint
         self.path = {param.name: (index, param.converter.type) for index, param in enumerate(path)}
-        self.nodes: dict[Any, Node] = {}
+        self._nodes: dict[Any, Node] = {}
+        self._lazy: list[tuple[str, _Use, Scope]] = []  # tags whose services are made when they are iterated
+        self._arguments: set[str] = set()  # RPC arguments that dependencies take
+
+    # -- what is compiled ----------------------------------------------------------------------------------------------
+
+    def handler(self, endpoint: Endpoint) -> Bound:
+        """The handler as a callable of positional arguments, and the nodes that fill them."""
+        use = _Use(endpoint.handler, endpoint.name, is_handler=True)
+        found = annotations.parameters(endpoint.handler, endpoint.localns)
+        given = {}
+        if endpoint.owner is not None:
+            given[found[0].name] = self._depends(Depends(endpoint.owner), endpoint.owner, use)
+        return self._checked(self._fill(use, found, given))
+
+    def middleware(self, func: Any, skip: int, label: str) -> Bound:
+        """A middleware as a callable of its first `skip` arguments and the values of the nodes."""
+        return self._checked(self._fill(_Use(func, label), self._parameters(func), skip=skip))
+
+    def instance(self, cls: type, options: Mapping[str, Any]) -> Node:
+        """The app-scoped node of one instance of a class: constructor arguments from `options`, the rest injected."""
+        label = annotations.describe(cls)
+        given = {name: constant(value, f"option {name}") for name, value in options.items()}
+        make, nodes = self._checked(self._fill(_Use(cls, label, is_service=True), self._parameters(cls), given))
+        self._check_captive(Scope.APP, label, nodes)
+        return Node(label, Mode.SYNC, make, nodes, scope=Scope.APP)
+
+    def service(self, key: Any) -> Node | None:
+        """The node of a registered or overridden key; None if there is none."""
+        try:
+            recipe = self.catalog.service(key)
+        except LookupError as exc:
+            raise ResolutionError(str(exc)) from None
+        return self._node(recipe, None) if recipe is not None else None
+
+    def call(self, func: Any, extra: Mapping[str, Any]) -> Bound:
+        """A function with some arguments given by name, as far as it takes them, and the others injected."""
+        found = self._parameters(func)
+        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in found)
+        known = {each.name for each in found}
+        given = {name: constant(value) for name, value in extra.items() if takes_all or name in known}
+        return self._fill(_Use(func, annotations.describe(func), is_service=True), found, given)
+
+    def _parameters(self, func: Any) -> list[Parameter]:
+        return annotations.parameters(func, self.endpoint.localns if self.endpoint is not None else None)
+
+    def _checked(self, bound: Bound) -> Bound:
+        """`bound`, after the services that its collections will make later were resolved too."""
+        while self._lazy:
+            name, use, scope = self._lazy.pop()
+            for provider in self.catalog.registry.tagged(name):
+                recipe = self.catalog.service(provider.key)
+                assert recipe is not None
+                self._check_captive(scope, f"the collection of {name!r} in {use}", [self._node(recipe, None)])
+        return bound
 
     # -- functions -----------------------------------------------------------------------------------------------------
 
-    def handler(self, endpoint: Endpoint) -> tuple[Callable[..., Any], list[Node]]:
-        """The handler as a callable of positional arguments, and the nodes that fill them."""
-        trail: _Trail = ((endpoint.handler, endpoint.name),)
-        call, nodes = self._function(
-            endpoint.handler, endpoint.parameters, trail, handler=True, extra=injected(endpoint.handler)
-        )
-        if endpoint.owner is not None:
-            nodes = [self._depends(Depends(endpoint.owner), endpoint.owner, trail), *nodes]
-        return call, nodes
-
-    def middleware(self, func: Any, skip: int, label: str) -> list[Node]:
-        """The nodes of a middleware's parameters after the first `skip` ones."""
-        found = annotations.parameters(func)[skip:]
-        _, nodes = self._function(func, found, ((func, label),), positional_only=True)
-        return nodes
-
-    def _function(
-        self,
-        func: Any,
-        found: Sequence[Parameter],
-        trail: _Trail,
-        *,
-        handler: bool = False,
-        service: bool = False,
-        positional_only: bool = False,
-        extra: Mapping[str, Depends] | None = None,
-    ) -> tuple[Callable[..., Any], list[Node]]:
-        extra = extra or {}
-        filled: dict[str, Node] = {}
+    def _fill(
+        self, use: _Use, found: Sequence[Parameter], given: Mapping[str, Node] | None = None, skip: int = 0
+    ) -> Bound:
+        filled = dict(given or {})
+        annotated = {each.name: each.annotation for each in found}
+        for name, marker in injected(use.func).items():
+            filled[name] = self._depends(marker, annotated.get(name, annotations.Empty), use)
+        variadic = {each.kind for each in found if each.variadic}
+        unknown = [name for name in filled if name not in annotated]
+        if unknown and inspect.Parameter.VAR_KEYWORD not in variadic:
+            raise ResolutionError(
+                f"{use.label} at {annotations.location(use.func)} takes no {', '.join(unknown)}; it takes "
+                f"{', '.join(annotated) or 'nothing'}."
+            )
         unclaimed: list[Parameter] = []
-        for parameter in found:
-            if parameter.name in extra:
-                filled[parameter.name] = self._depends(extra[parameter.name], parameter.annotation, trail)
-            elif not parameter.variadic:
-                node = self._claimed(parameter, func, trail, service=service)
+        for parameter in found[skip:]:
+            if not parameter.variadic and parameter.name not in filled:
+                node = self._claimed(parameter, use)
                 if node is not None:
                     filled[parameter.name] = node
                 else:
                     unclaimed.append(parameter)
-        binders: dict[str, Binder] = {}
-        if unclaimed and self.trigger is not None and not service:
-            try:
-                binders = self.trigger.sources(unclaimed, SourceContext(self.catalog.validators, func, handler))
-            except TypeError as exc:
-                raise self._error(unclaimed[0], func, trail, service, str(exc)) from exc
+        sources = self._sources(unclaimed, use)
         for parameter in unclaimed:
-            binder = binders.get(parameter.name)
-            if binder is not None:
-                filled[parameter.name] = self._bound(binder)
-            elif parameter.default is not MISSING:
-                filled[parameter.name] = constant(parameter.default, f"default {parameter.name}")
-            elif service and self._is_plain_factory(func, found):
-                filled[parameter.name] = self._container()
-            elif parameter.optional:
-                filled[parameter.name] = constant(None, f"no {parameter.name}")
-            else:
-                raise self._error(parameter, func, trail, service)
-        return self._adapt(func, found, filled, unclaimed if handler else None, positional_only)
+            source = sources.get(parameter.name)
+            filled[parameter.name] = _bound(source) if source else self._last_resort(parameter, use, len(found) == 1)
+        call, nodes = _positional(use.func, found, filled)
+        if use.is_handler and self.kind is Kind.RPC and not any(map(_is_whole_call, nodes)):
+            return self._refusing_others(call, nodes, unclaimed, variadic)
+        return call, nodes
 
-    def _adapt(
-        self,
-        func: Any,
-        found: Sequence[Parameter],
-        filled: dict[str, Node],
-        arguments: list[Parameter] | None,
-        positional_only: bool,
-    ) -> tuple[Callable[..., Any], list[Node]]:
-        """Make `func` callable with positional arguments alone."""
-        plain = [each.name for each in found if not each.variadic and (positional_only or not each.keyword_only)]
-        named = [each.name for each in found if each.keyword_only and each.name not in plain]
-        nodes = [filled[name] for name in (*plain, *named)]
-        if self.kind is Kind.RPC and arguments is not None:  # only the handler answers for the arguments of a call
-            rest = {each.kind: each for each in found if each.variadic}
-            if arguments or rest or not filled:
-                return self._adapt_rpc(func, plain, named, nodes, arguments, rest)
-        if not named:
-            return func, nodes
-        count, names = len(plain), tuple(named)
-        return (lambda *v: func(*v[:count], **dict(zip(names, v[count:], strict=True)))), nodes
+    def _sources(self, unclaimed: list[Parameter], use: _Use) -> dict[str, Binder]:
+        if not unclaimed or self.trigger is None or use.is_service:
+            return {}
+        try:
+            context = SourceContext(self.catalog.validators, use.func, use.is_handler)
+            sources = self.trigger.sources(unclaimed, context)
+        except TypeError as exc:
+            raise self._error(unclaimed[0], use, str(exc)) from exc
+        if not use.is_handler:
+            self._arguments.update(sources)
+        return sources
 
-    def _adapt_rpc(
-        self,
-        func: Any,
-        plain: list[str],
-        named: list[str],
-        nodes: list[Node],
-        arguments: list[Parameter],
-        rest: Mapping[Any, Parameter],
-    ) -> tuple[Callable[..., Any], list[Node]]:
+    def _last_resort(self, parameter: Parameter, use: _Use, alone: bool) -> Node:
+        unresolved = isinstance(parameter.annotation, str)
+        if parameter.default is not MISSING and (use.is_service or not unresolved):
+            return constant(parameter.default, f"default {parameter.name}")
+        if alone and use.is_service and not inspect.isclass(use.func) and parameter.annotation is annotations.Empty:
+            return self._container()  # a factory of one plain parameter
+        if parameter.optional and not unresolved:
+            return constant(None, f"no {parameter.name}")
+        raise self._error(parameter, use)
+
+    def _refusing_others(
+        self, func: Callable[..., Any], nodes: list[Node], arguments: list[Parameter], variadic: set[Any]
+    ) -> Bound:
         """Let `*args` and `**kwargs` of a procedure take what no parameter took, and refuse it where there are none."""
-        taken = [each.name for each in arguments]
+        known = frozenset(each.name for each in arguments) | self._arguments
         positional = sum(not each.keyword_only for each in arguments)
-        if any(node.label.startswith("payload ") for node in nodes):
-            return func, nodes  # the payload is one model, which judges its own fields
         check = binding.check_arguments(
-            taken,
+            list(known),
             positional,
-            extra_args=inspect.Parameter.VAR_POSITIONAL in rest,
-            extra_kwargs=inspect.Parameter.VAR_KEYWORD in rest,
+            extra_args=inspect.Parameter.VAR_POSITIONAL in variadic,
+            extra_kwargs=inspect.Parameter.VAR_KEYWORD in variadic,
         )
-        known, count, names = frozenset(taken), len(plain), tuple(named)
 
         def more(request: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
             check(request)
             args, kwargs = binding.arguments_of(request)
             return args[positional:], {name: value for name, value in kwargs.items() if name not in known}
 
-        source = Node("other arguments", Mode.SYNC, more, (CALL,), scope=Scope.BACKGROUND)
+        def call(others: Any, *values: Any) -> Any:
+            return func(*values, *others[0], **others[1])
 
-        def call(other: Any, *values: Any) -> Any:
-            return func(*values[:count], *other[0], **dict(zip(names, values[count:], strict=True)), **other[1])
-
-        return call, [source, *nodes]
-
-    @staticmethod
-    def _is_plain_factory(func: Any, found: Sequence[Parameter]) -> bool:
-        """A service factory with one bare parameter is called with the container."""
-        return not inspect.isclass(func) and len(found) == 1 and found[0].annotation is annotations.Empty
+        return call, [Node("other arguments", Mode.SYNC, more, (CALL,), scope=Scope.BACKGROUND), *nodes]
 
     # -- one parameter -------------------------------------------------------------------------------------------------
 
-    def _claimed(self, parameter: Parameter, func: Any, trail: _Trail, *, service: bool) -> Node | None:
-        marker = self._marker(parameter)
+    def _claimed(self, parameter: Parameter, use: _Use) -> Node | None:
+        marker = params.marker_of(parameter, (Depends, Tagged, params.Marker))
+        if isinstance(marker, Tagged):
+            return self._tagged(marker.name, use)
+        if isinstance(marker, params.Marker):
+            return self._marked(marker, parameter, use)
         if marker is not None:
-            return self._marked(marker, parameter, func, trail, service)
-        special = self._special(parameter, func, trail, service)
+            return self._depends(as_depends(marker), parameter.annotation, use, parameter)
+        special = self._special(parameter, use)
         if special is not None:
             return special
-        if parameter.name in self.path and not service and self.trigger is not None:
-            index, produces = self.path[parameter.name]
+        if parameter.name in self.path and not use.is_service:
             try:
-                return self._bound(binding.path_binder(parameter, index, produces, self.catalog.validators))
+                return _bound(binding.path_binder(parameter, *self.path[parameter.name], self.catalog.validators))
             except TypeError as exc:
-                raise self._error(parameter, func, trail, service, str(exc)) from exc
-        return self._provided(parameter, trail)
-
-    @staticmethod
-    def _marker(parameter: Parameter) -> Any:
-        kinds = (Depends, Tagged, params.Marker)
-        if isinstance(parameter.default, kinds):
-            return parameter.default
-        for item in (parameter.default, *parameter.metadata):
-            if isinstance(item, kinds):
-                return item
-            if inspect.isclass(item) and issubclass(item, Depends | params.Marker):
-                return item()
-            if item is not MISSING and hasattr(type(item), "__microkit_depends__"):
-                return as_depends(item)
-        return None
-
-    def _marked(self, marker: Any, parameter: Parameter, func: Any, trail: _Trail, service: bool) -> Node:
-        if isinstance(marker, Depends):
-            return self._depends(marker, parameter.annotation, trail)
-        if isinstance(marker, Tagged):
-            container = self._container()
-            name = marker.name
-            return Node(
-                f"tagged {name}",
-                Mode.SYNC,
-                lambda each: TaggedServices(each, name),
-                (container,),
-                scope=container.scope,
-            )
-        default = parameter.default if not isinstance(parameter.default, params.Marker) else marker.default
-        if default is MISSING:
-            default = marker.default
-        bare = Parameter(
-            parameter.name, parameter.annotation, (), default, parameter.kind, parameter.optional, parameter.declared
-        )
-        name = marker.name_for(parameter.name)
-        validators = self.catalog.validators
-        http = Kind.HTTP | Kind.SOCKET
+                raise self._error(parameter, use, str(exc)) from exc
+        key = parameter.name if parameter.annotation is annotations.Empty else parameter.annotation
         try:
-            if isinstance(marker, params.Path):
-                if name not in self.path:
-                    raise self._error(parameter, func, trail, service, f"the path has no {{{name}}}")
-                index, produces = self.path[name]
-                return self._bound(binding.path_binder(bare, index, produces, validators))
-            if isinstance(marker, params.Header):
-                return self._bound(binding.header_binder(bare, name, validators))
-            if isinstance(marker, params.Body) and self.trigger is not None:
-                if self.kind is Kind.HTTP:
-                    context = SourceContext(validators, func, False)
-                    return self._bound(binding.body_binder(bare, context, embed=name if marker.embed else ""))
-                context = SourceContext(validators, func, True)
-                found = self.trigger.sources([bare], context)
-                if bare.name in found:
-                    return self._bound(found[bare.name])
-            elif isinstance(marker, params.Query | params.Cookie) and self.kind in http:
-                make = binding.query_binder if isinstance(marker, params.Query) else binding.cookie_binder
-                return self._bound(make(bare, name, validators))
-        except TypeError as exc:
-            raise self._error(parameter, func, trail, service, str(exc)) from exc
-        if self.endpoint is not None:
-            binder = self.catalog.bind(parameter, self.endpoint)
-            if binder is not None:
-                return self._bound(binder)
-        needs = "; install microkit-web for forms" if isinstance(marker, params.Form | params.File) else ""
-        raise self._error(
-            parameter,
-            func,
-            trail,
-            service,
-            f"{type(marker).__name__} has no meaning in {self.kind.names()} calls{needs}",
-        )
+            recipe = self.catalog.service(key)
+        except LookupError as exc:
+            raise self._error(parameter, use, str(exc)) from None
+        return self._node(recipe, use) if recipe is not None else None
 
-    def _special(self, parameter: Parameter, func: Any, trail: _Trail, service: bool) -> Node | None:
+    def _marked(self, marker: params.Marker, parameter: Parameter, use: _Use) -> Node:
+        place = params.Place(self.kind, self.trigger, self.path, self.catalog.validators, use.func)
+        try:
+            binder = marker.binder(params.unmarked(parameter, marker), place)
+        except (TypeError, LookupError) as exc:
+            raise self._error(parameter, use, str(exc.args[0])) from exc
+        if binder is None and self.endpoint is not None:
+            binder = self.catalog.bind(parameter, self.endpoint)
+        if binder is not None:
+            return _bound(binder)
+        needs = "; install microkit-web for forms" if isinstance(marker, params.Form | params.File) else ""
+        raise self._error(parameter, use, f"{type(marker).__name__} has no meaning in {self.kind.names()} calls{needs}")
+
+    def _special(self, parameter: Parameter, use: _Use) -> Node | None:
         from .app import App
-        from .container import Container
 
         annotation = parameter.annotation
         if inspect.isclass(annotation) and issubclass(annotation, App):
             return constant(self.catalog.app, "app")
         if annotation is Container or (parameter.name == "container" and annotation is annotations.Empty):
             return self._container()
-        if self.endpoint is None:
-            return None
-        binder = self.catalog.bind(parameter, self.endpoint)
+        binder = self.catalog.bind(parameter, self.endpoint) if self.endpoint is not None else None
         if binder is None:
             return None
-        if self.kind not in binder.kinds:
-            if parameter.default is not MISSING:
-                return constant(parameter.default, f"default {parameter.name}")
-            raise self._error(
-                parameter,
-                func,
-                trail,
-                service,
-                f"{binder.label or parameter.name} exists in {binder.kinds.names()} calls only, and this is a "
-                f"{self.kind.names()} binding",
-            )
-        return self._bound(binder)
-
-    def _bound(self, binder: Binder) -> Node:
-        mode = Mode.ASYNC if binder.is_async else Mode.SYNC
-        return Node(binder.label, mode, binder.get, (CALL,), scope=Scope.BACKGROUND)
-
-    def _container(self) -> Node:
-        from .container import Container
-
-        if self.trigger is None:
-            return constant(self.catalog.app.container, "container")
-        app = self.catalog.app
-        return self._cached(
-            "container", lambda: Node("container", Mode.SYNC, lambda c: Container(app, c), (CALL,), scope=Scope.CALL)
+        if self.kind in binder.kinds:
+            return _bound(binder)
+        if (
+            parameter.default is not MISSING or parameter.optional
+        ):  # it depends on the kind of call, so it lives no longer
+            absent = parameter.default if parameter.default is not MISSING else None
+            return constant(absent, f"no {parameter.name}", Scope.BACKGROUND)
+        raise self._error(
+            parameter,
+            use,
+            f"{binder.label or parameter.name} exists in {binder.kinds.names()} calls only, and this is a "
+            f"{self.kind.names()} binding",
         )
 
-    def _provided(self, parameter: Parameter, trail: _Trail) -> Node | None:
-        annotation = parameter.annotation
-        if annotation is annotations.Empty or isinstance(annotation, str):
-            provider = self.catalog.registry.find(parameter.name) if annotation is annotations.Empty else None
-            if provider is None and isinstance(annotation, str):
-                provider = self.catalog.registry.find(annotation)
-            return self._provider(provider, trail) if provider is not None else None
-        provider = self.catalog.registry.find(annotation)
-        if _hashable(annotation) and annotation in self.catalog.overrides:
-            return self._override(annotation, trail, provider.scope if provider is not None else Scope.CALL)
-        return self._provider(provider, trail) if provider is not None else None
+    def _container(self) -> Node:
+        app = self.catalog.app
+        if self.trigger is None:
+            return constant(app.container, "container")
+        if "container" not in self._nodes:
+            self._nodes["container"] = Node(
+                "container", Mode.SYNC, lambda call: Container(app, call), (CALL,), scope=Scope.CALL, dynamic=True
+            )
+        return self._nodes["container"]
+
+    def _tagged(self, name: str, use: _Use) -> Node:
+        container = self._container()
+        self._lazy.append((name, use, container.scope))
+        return Node(
+            f"tagged {name}", Mode.SYNC, lambda each: TaggedServices(each, name), (container,), scope=container.scope
+        )
 
     # -- dependencies and services -------------------------------------------------------------------------------------
 
-    def _depends(self, marker: Depends, annotation: Any, trail: _Trail) -> Node:
+    def _depends(self, marker: Depends, annotation: Any, use: _Use, parameter: Parameter | None = None) -> Node:
         key = annotation if marker.dependency is None else marker.dependency
-        if key is annotations.Empty or (
-            isinstance(key, str) and key not in self.catalog.registry and key not in self.catalog.overrides
-        ):
+        try:
+            recipe = self.catalog.dependency(key) if key is not annotations.Empty else None
+        except LookupError as exc:
+            raise self._error(parameter, use, str(exc)) from None
+        if recipe is not None:
+            return self._node(recipe, use, marker)
+        if isinstance(key, str):
             names = sorted(str(each.key) for each in self.catalog.registry if isinstance(each.key, str))
-            raise ResolutionError(
-                f"Depends({key if isinstance(key, str) else ''!r}) in {_chain(trail)}: no service is registered under "
-                f"that name. Registered names: {', '.join(names) or 'none'}. Use app.registry.register({key!r}, factory)."
-            )
-        provider = self.catalog.registry.find(key) if not inspect.isfunction(key) else None
-        if _hashable(key) and key in self.catalog.overrides:
-            return self._override(key, trail, marker.scope or (provider.scope if provider is not None else Scope.CALL))
-        if provider is not None:
-            return self._provider(provider, trail, marker)
-        if not callable(key) or get_origin(key) is not None:
-            raise ResolutionError(
-                f"Depends({annotations.describe(key)}) in {_chain(trail)}: it is neither callable nor the key of a service."
-            )
+            known = ", ".join(names) or "none"
+            why = f"no service is registered as {key!r}{nearest_name(key, names)}; there are: {known}"
+        elif key is annotations.Empty:
+            why = "Depends() without a dependency needs an annotation to go by"
+        else:
+            why = f"{_type_name(key)} is no registered service, and cannot be called to make one"
+        raise self._error(parameter, use, why)
 
-        def make() -> Node:
-            return self._callable(
-                key, annotations.describe(key), trail, marker.scope or Scope.CALL, thread=marker.thread
-            )
-
-        if not marker.use_cache:
-            return make()
-        return self._cached((key, marker.scope, marker.thread), make)
-
-    def instance(self, cls: type, options: Mapping[str, Any]) -> Node:
-        """The app-scoped node of one instance of a class: constructor arguments from `options`, the rest injected."""
-        label = annotations.describe(cls)
-        wanted = [each for each in annotations.parameters(cls) if each.name not in options and not each.variadic]
-        known = {each.name for each in annotations.parameters(cls)}
-        if any(name not in known for name in options) and not any(e.variadic for e in annotations.parameters(cls)):
-            unknown = ", ".join(name for name in options if name not in known)
-            raise ResolutionError(f"{label} takes no option {unknown}; it takes {', '.join(known) or 'none'}.")
-        names = tuple(each.name for each in wanted)
-        _, nodes = self._function(cls, wanted, ((cls, label),), service=True, positional_only=True)
-        self._check_captive(Scope.APP, label, nodes)
-
-        def make(*values: Any) -> Any:
-            return cls(**dict(zip(names, values, strict=True)), **options)
-
-        return Node(label, Mode.SYNC, make, nodes, scope=Scope.APP)
-
-    def _override(self, key: Any, trail: _Trail, scope: Scope | str | None = Scope.CALL) -> Node:
-        fake = self.catalog.overrides[key]
-        if isinstance(fake, Depends):
-            fake = fake.dependency
-        label = f"override of {annotations.describe(key)}"
-        if not callable(fake) or (inspect.isclass(key) and not inspect.isclass(fake) and isinstance(fake, key)):
-            return self._cached(("override", key), lambda: constant(fake, label))
-        return self._cached(("override", key), lambda: self._callable(fake, label, trail, scope))
-
-    def _provider(self, provider: Provider, trail: _Trail, marker: Depends | None = None) -> Node:
-        if _hashable(provider.key) and provider.key in self.catalog.overrides:
-            return self._override(provider.key, trail, provider.scope)
-        if provider.value is not MISSING:
-            return self._app_node(provider, lambda: constant(provider.value, annotations.describe(provider.key)))
-        if provider in self.catalog.app_nodes:
-            return self.catalog.app_nodes[provider]
-        label = annotations.describe(provider.key)
-        scope = provider.scope if marker is None or marker.scope is None else marker.scope
-
-        def make() -> Node:
-            node = self._callable(
-                provider.factory, label, trail, scope, service=True, plugin=provider.plugin, disposes=provider.key
-            )
-            node.hooks = (provider.on_startup, provider.on_shutdown)
-            if node.scope is Scope.APP:
-                base = self.catalog.base_nodes.get(provider)
-                if base is not None and not _overridden(node):
-                    node = base  # its instance may exist already
-                self.catalog.app_nodes[provider] = node
+    def _node(self, recipe: Recipe, use: _Use | None, marker: Depends | None = None) -> Node:
+        """The node of a recipe: the one that exists already, unless the marker wants one of its own."""
+        scope = recipe.scope if marker is None or marker.scope is None else Scope.of(marker.scope)
+        thread = marker is not None and marker.thread
+        key = (recipe.source, scope, thread)
+        shared = marker is None or marker.use_cache
+        for nodes in (self._nodes, self.catalog.nodes) if shared else ():
+            if key in nodes:
+                return nodes[key]
+        node = self._make(recipe, use, scope, thread)
+        if not shared:
             return node
+        if not node.fake:
+            node = self.catalog.kept.get(key, node)
+        (self.catalog.nodes if node.scope >= Scope.CONNECTION else self._nodes)[key] = node
+        return node
 
-        return self._cached(provider, make)
-
-    def _app_node(self, key: Any, make: Callable[[], Node]) -> Node:
-        if key not in self.catalog.app_nodes:
-            self.catalog.app_nodes[key] = make()
-        return self.catalog.app_nodes[key]
-
-    def _cached(self, key: Any, make: Callable[[], Node]) -> Node:
-        if not _hashable(key):
-            return make()
-        if key not in self.nodes:
-            self.nodes[key] = make()
-        return self.nodes[key]
-
-    def _callable(
-        self,
-        func: Any,
-        label: str,
-        trail: _Trail,
-        scope: Scope | str | None,
-        *,
-        service: bool = False,
-        thread: bool = False,
-        plugin: str = "",
-        disposes: Any = None,
-    ) -> Node:
-        if any(func == each for each, _ in trail):
-            cycle = [name for each, name in trail]
-            start = next(i for i, (each, _) in enumerate(trail) if each == func)
-            raise ResolutionError(f"Dependency cycle: {' -> '.join([*cycle[start:], label])}. Break it with a factory.")
-        trail = (*trail, (func, label))
-        app_scoped = scope is Scope.APP
-        resolver = self if not app_scoped else Resolver(self.catalog, self.kind, None, self.endpoint)
-        call, nodes = resolver._function(
-            func, annotations.parameters(func), trail, service=service or app_scoped, extra=injected(func)
-        )
+    def _make(self, recipe: Recipe, by: _Use | None, scope: Scope | None, thread: bool) -> Node:
+        label, func = recipe.label, recipe.factory
+        if recipe.value is not MISSING:
+            if recipe.hooks == (None, None):
+                return constant(recipe.value, label, fake=recipe.fake)
+            return Node(label, func=lambda: recipe.value, scope=Scope.APP, plugin=recipe.plugin, hooks=recipe.hooks)
+        chain = by.chain() if by is not None else []
+        names = [each.label for each in chain]
+        start = next((i for i, each in enumerate(chain) if each.func == func), None)
+        if start is not None:
+            raise ResolutionError(
+                f"Dependency cycle: {' -> '.join([*names[start:], label])} (at {annotations.location(func)}). "
+                f"Break it: let one of them take a Container and ask for the other when it is needed."
+            )
+        outlives = scope is not None and scope >= Scope.CONNECTION
+        use = _Use(func, label, by, is_service=recipe.is_service or outlives)
+        resolver = self._detached() if outlives else self
+        call, nodes = resolver._fill(use, resolver._parameters(func))
         if inspect.isclass(func):
-            call, nodes = resolver._with_attributes(func, call, nodes, trail)
-        lives = min((node.scope for node in nodes), default=Scope.APP)
-        if scope is None:
-            scope = lives if lives in (Scope.APP, Scope.CONNECTION) else Scope.CALL
-        assert isinstance(scope, Scope)
-        self._check_captive(scope, label, nodes)
-        dispose = _disposal(func, disposes) if service or inspect.isclass(func) else Dispose.NOTHING
-        return Node(label, _mode(func, thread), call, nodes, scope=scope, dispose=dispose, plugin=plugin)
+            call, nodes = resolver._with_attributes(func, call, nodes, use)
+        dispose = disposal_of(func, recipe.key) if recipe.is_service else Dispose.NOTHING
+        node = Node(
+            label,
+            mode_of(func),
+            call,
+            nodes,
+            dispose=dispose,
+            plugin=recipe.plugin,
+            hooks=recipe.hooks,
+            thread=thread,
+            fake=recipe.fake,
+        )
+        node.scope = scope if scope is not None else self._longest(node, recipe.longest)
+        self._check_captive(node.scope, label, nodes)
+        if node.hooks != (None, None) and node.scope is not Scope.APP:
+            raise ResolutionError(f"{label} has start or stop hooks, so it must be able to live as long as the app.")
+        return node
 
-    def _with_attributes(
-        self, cls: type, call: Callable[..., Any], nodes: list[Node], trail: _Trail
-    ) -> tuple[Callable[..., Any], list[Node]]:
+    def _detached(self) -> Resolver:
+        """The resolver of what outlives a call: no call data, and the application's container."""
+        resolver = Resolver(self.catalog, self.kind, None, self.endpoint)
+        resolver._lazy = self._lazy
+        return resolver
+
+    @staticmethod
+    def _longest(node: Node, longest: Scope) -> Scope:
+        """How long a node without a declared scope lives: as long as all that it holds."""
+        lives = min([longest, *(each.scope for each in node.args)])
+        return Scope.CALL if lives is Scope.BACKGROUND and node.needs_exit else lives
+
+    def _with_attributes(self, cls: type, call: Callable[..., Any], nodes: list[Node], use: _Use) -> Bound:
         attributes = class_dependencies(cls)
         if not attributes:
             return call, nodes
@@ -479,49 +384,69 @@ class Resolver:
                 setattr(instance, name, value)
             return instance
 
-        more = [self._depends(each, annotations.Empty, trail) for each in attributes.values()]
-        return build, [*nodes, *more]
+        return build, [*nodes, *(self._depends(each, annotations.Empty, use) for each in attributes.values())]
 
     @staticmethod
     def _check_captive(scope: Scope, label: str, nodes: Iterable[Node]) -> None:
         for node in nodes:
             if node.scope < scope:
-                shorter = "call data" if node.args == (CALL,) else node.label
+                held = f"call data ({node.label})" if node.args == (CALL,) else node.label
+                lives = "call" if node.args == (CALL,) else node.scope.name.lower()
                 raise ResolutionError(
-                    f"{label} lives as long as the {scope.name.lower()}, but holds {shorter} ({node.label}), which lives "
-                    f"only for one {node.scope.name.lower()}. Give {label} the scope "
-                    f"{Scope.CALL.name.lower() if node.scope < Scope.CONNECTION else 'connection'!r}, or let it ask for "
-                    f"a factory instead."
+                    f"{label} lives as long as the {scope.name.lower()}, but holds {held}, which lives for one {lives} "
+                    f"only. Give {label} the scope {lives!r}, give what it holds the scope {scope.name.lower()!r}, or "
+                    f"let it take a Container and ask when it is needed."
                 )
 
     # -- errors --------------------------------------------------------------------------------------------------------
 
-    def _error(self, parameter: Parameter, func: Any, trail: _Trail, service: bool, why: str = "") -> ResolutionError:
+    def _error(self, parameter: Parameter | None, use: _Use, why: str = "") -> ResolutionError:
+        where = f"{annotations.describe(use.func)} at {annotations.location(use.func)}"
+        needed = f"{use} for {f'binding {self.trigger}' if self.trigger is not None else 'a service'}"
+        if parameter is None:
+            return ResolutionError(f"A dependency of {where}, needed by {needed}, cannot be made: {why}.")
         annotation = parameter.annotation
-        shown = (
-            f"{parameter.name}: {annotation!r} (the name cannot be resolved)"
-            if isinstance(annotation, str)
-            else parameter.name
-            if annotation is annotations.Empty
-            else f"{parameter.name}: {_type_name(annotation)}"
-        )
+        shown = parameter.name if annotation is annotations.Empty else f"{parameter.name}: {_type_name(annotation)}"
+        if isinstance(annotation, str):
+            why = why or f"the name {annotation!r} cannot be resolved (is it imported under TYPE_CHECKING only?)"
         tried = ["markers", "special types and names"]
-        if not service:
+        if not use.is_service:
             tried.append(f"path parameters ({', '.join(self.path) or 'none'})")
         tried.append("services by type and name")
-        if not service and self.trigger is not None:
+        if not use.is_service and self.trigger is not None:
             tried.append(f"the source of plain values in {self.kind.names()} calls")
         tried.append("its default")
-        what = f"binding {self.trigger}" if self.trigger is not None else "a service"
         return ResolutionError(
-            f"Nothing fills the parameter {shown!r} of {annotations.describe(func)} at {annotations.location(func)}, "
-            f"needed by {_chain(trail)} for {what}{': ' + why if why else ''}. Tried: {', '.join(tried)}. Register a "
-            f"service for that type, mark the parameter (Depends, Query, Body, ...), or give it a default."
+            f"Nothing fills the parameter {shown!r} of {where}, needed by {needed}{': ' + why if why else ''}. Tried: "
+            f"{', '.join(tried)}. Register a service for that type, mark the parameter (Depends, Query, Body, ...), or "
+            f"give it a default."
         )
 
 
-def _overridden(node: Node) -> bool:
-    return node.label.startswith("override of") or any(map(_overridden, node.args))
+def _is_whole_call(node: Node) -> bool:
+    """Whether a node gives all arguments of a call, so that whoever takes it judges them."""
+    return node.is_source and (node.label in ("call", "request", "rpc request") or node.label.startswith("payload "))
+
+
+def _bound(binder: Binder) -> Node:
+    mode = Mode.ASYNC if binder.is_async else Mode.SYNC
+    return Node(binder.label, mode, binder.get, (CALL,), scope=Scope.BACKGROUND)
+
+
+def _positional(func: Any, found: Sequence[Parameter], filled: Mapping[str, Node]) -> Bound:
+    """`func` as a callable of positional arguments alone; plain parameters that are not filled come first."""
+    plain = [each.name for each in found if not each.variadic and not each.keyword_only]
+    named = [name for name in filled if name not in plain]
+    nodes = [filled[name] for name in (*plain, *named) if name in filled]
+    if not named:
+        return func, nodes
+    count = len(plain)
+
+    def call(*values: Any, **others: Any) -> Any:
+        end = count + len(named)
+        return func(*values[:count], *values[end:], **dict(zip(named, values[count:end], strict=True)), **others)
+
+    return call, nodes
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
@@ -532,45 +457,5 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def _chain(trail: _Trail) -> str:
-    return " -> ".join(name for _, name in trail)
-
-
 def _type_name(tp: Any) -> str:
-    return annotations.describe(tp) if inspect.isclass(tp) and not get_args(tp) else str(tp)
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _mode(func: Any, thread: bool) -> Mode:
-    if annotations.is_async_generator(func):
-        return Mode.ASYNC_GENERATOR
-    if annotations.is_generator(func):
-        return Mode.THREAD_GENERATOR if thread else Mode.GENERATOR
-    if annotations.is_async(func):
-        return Mode.ASYNC
-    return Mode.THREAD if thread else Mode.SYNC
-
-
-def _disposal(factory: Any, key: Any) -> Dispose:
-    """How instances end. A factory's product is judged by the class it is registered for."""
-    if annotations.is_generator(factory) or annotations.is_async_generator(factory):
-        return Dispose.NOTHING
-    cls = factory if inspect.isclass(factory) else key
-    if not inspect.isclass(cls):
-        return Dispose.NOTHING
-    for name, dispose in (
-        ("__aenter__", Dispose.ASYNC_CONTEXT),
-        ("__enter__", Dispose.CONTEXT),
-        ("aclose", Dispose.ACLOSE),
-        ("close", Dispose.CLOSE),
-    ):
-        if callable(getattr(cls, name, None)):
-            return dispose
-    return Dispose.NOTHING
+    return annotations.describe(tp) if inspect.isclass(tp) else str(tp)
