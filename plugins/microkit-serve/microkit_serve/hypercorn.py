@@ -58,11 +58,13 @@ class HypercornServer:
         # hypercorn closes what it is given.
         config.bind = [f"fd://{os.dup(each.fileno())}" for each in sockets]
         self._config = config
-        await process.tasks.start(self._run, app, process.backend)
+        begun = anyio.Event()
+        process.tasks.start_soon(self._run, app, process.backend, begun)
+        await begun.wait()
         for each in sockets:
             _logger.info("hypercorn listens on %s", address(settings.scheme, each))
 
-    async def _run(self, app: App, backend: str, *, task_status: Any) -> None:
+    async def _run(self, app: App, backend: str, begun: anyio.Event) -> None:
         if backend == "trio":
             from hypercorn.trio import serve
         else:
@@ -75,7 +77,7 @@ class HypercornServer:
             # The lifespan is the host's; hypercorn has no switch for it, so it is answered here.
             await receive()
             await send({"type": "lifespan.startup.complete"})
-            task_status.started()
+            begun.set()
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
 
