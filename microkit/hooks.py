@@ -9,29 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from microkit.app import App
     from microkit.artifacts import ArtifactSpec
     from microkit.binding import Binder
+    from microkit.cli import CommandLine
+    from microkit.codecs import CodecSpec
+    from microkit.di import Provider
+    from microkit.endpoint import Binding, Endpoint, Parameter
     from microkit.executor import ExecutorSpec
     from microkit.inspect import AppInfo, Section
     from microkit.middleware import MiddlewareSpec
     from microkit.observe import Observer
     from microkit.plan import Plan
+    from microkit.plugins import PluginManager
     from microkit.renderers import RendererSpec
+    from microkit.routing import RouterSpec
     from microkit.session import SessionBackendSpec
+    from microkit.settings import SettingsSpec
     from microkit.testing import DriverSpec
     from microkit.transport import TransportSpec
     from microkit.triggers import TriggerSpec
-
-    from microkit.codecs import CodecSpec
-    from microkit.di import Provider
-    from microkit.endpoint import Binding, Endpoint, Parameter
-    from microkit.plugins import PluginManager
-    from microkit.routing import RouterSpec
-    from microkit.settings import SettingsSpec
     from microkit.validation import ValidatorSpec
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Hooks:
         """Contributions to `microkit_artifacts`."""
         return self._manager.contributions("microkit_artifacts")
 
-    def commands(self, cli: Any) -> None:
+    def commands(self, cli: CommandLine) -> None:
         """Call `microkit_commands`."""
         self._manager.call("microkit_commands", cli=cli)
 

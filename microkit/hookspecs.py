@@ -32,23 +32,23 @@ import pluggy
 if TYPE_CHECKING:
     from microkit.app import App
     from microkit.artifacts import ArtifactSpec
-    from microkit.inspect import AppInfo, Section
-    from microkit.session import SessionBackendSpec
-    from microkit.testing import DriverSpec
-    from microkit.transport import TransportSpec
-
     from microkit.binding import Binder
+    from microkit.cli import CommandLine
     from microkit.codecs import CodecSpec
     from microkit.di import Provider
     from microkit.endpoint import Binding, Endpoint, Parameter
     from microkit.executor import ExecutorSpec
+    from microkit.inspect import AppInfo, Section
     from microkit.middleware import MiddlewareSpec
     from microkit.observe import Observer
     from microkit.plan import Plan
     from microkit.plugins import PluginManager
     from microkit.renderers import RendererSpec
     from microkit.routing import RouterSpec
+    from microkit.session import SessionBackendSpec
     from microkit.settings import SettingsSpec
+    from microkit.testing import DriverSpec
+    from microkit.transport import TransportSpec
     from microkit.triggers import TriggerSpec
     from microkit.validation import ValidatorSpec
 
@@ -391,13 +391,15 @@ def microkit_artifacts() -> Contributed[ArtifactSpec]:
 
 
 @_call
-def microkit_commands(cli: Any) -> None:
+def microkit_commands(cli: CommandLine) -> None:
     """Add commands to the `microkit` program.
 
-    Called when the command line starts; never in a served application.
+    Called when the command line shows its help or gets a command that the kernel does not have.
+
+    Only plugins that are installed or selected are asked, since no application is loaded yet.
 
     Args:
-        cli: the registry of commands of the program (see `microkit.cli`).
+        cli: takes the commands: `cli.add_command(name, run, help=..., configure=...)`.
     """
 
 
@@ -408,7 +410,7 @@ def microkit_inspect(info: AppInfo) -> Iterable[Section] | None:
     Called for each introspection of a built application.
 
     Args:
-        info: bindings, plans, plugins and services of the application, as immutable data.
+        info: bindings, plugins, services, routers, transports and settings of the application, as immutable data.
 
     Returns:
         Sections of plain data; None if there is nothing to add. No secrets: the endpoint page shows them.

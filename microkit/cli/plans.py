@@ -163,11 +163,10 @@ def _parts(plan: Plan) -> Iterator[dict[str, str]]:
 def _teardown(plan: Plan) -> list[str]:
     """What a call leaves: its own scope in reverse, then what its middleware hold, then the background scope."""
 
-    def leaves(node: Node) -> bool:
-        elsewhere = node.scope is Scope.APP or (node.scope is Scope.CONNECTION and plan.inner.connected)
-        return node.needs_exit and not elsewhere
-
-    order = [node for node in [*plan.outer.order, *plan.inner.order] if leaves(node)]
+    # What lives longer than a call is left by its owner.
+    order = [
+        each for each in [*plan.outer.order, *plan.inner.order] if each.needs_exit and each.scope < Scope.CONNECTION
+    ]
     late = [node for node in order if node.scope is Scope.BACKGROUND]
     return [node.label for node in reversed(order) if node not in late] + [
         f"{node.label} (after the background tasks)" for node in reversed(late)
