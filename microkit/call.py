@@ -83,6 +83,7 @@ class Call:
     _failed = False
     _delivered = False
     _shield: Any = None
+    _depth = 0  # how many of the exits belong to what middlewares inject
     _exits: Any = None
     _late_exits: Any = None
 

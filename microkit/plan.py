@@ -93,6 +93,11 @@ class Plan:
         self.grouped = bool(binding.options.get("task_group"))
         handler = self.endpoint.handler
         self.may_stream = annotations.is_async_generator(handler) or annotations.is_generator(handler)
+        if self.may_stream and self.kind not in Kind.HTTP | Kind.RPC:
+            raise ConfigurationError(
+                f"{binding} is a generator, but nobody reads the results of {self.kind.names()} calls, so it would never "
+                f"run. Make it a function that does not yield."
+            )
         self.handler, self.nodes = resolver.handler(self.endpoint)
         self.outer = Steps()
         self.outer.add(node for layer in layers for node in ([layer.target] if layer.target else []) + layer.nodes)
@@ -202,6 +207,7 @@ class Plan:
                     await steps.run_dynamic(frame, call.live_scope)
                 else:
                     await steps.run(frame, exits, call._late_exits)
+                call._depth = len(exits)
                 reply = await onion(call)
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)
@@ -397,11 +403,13 @@ def _again(core: Invoke) -> Invoke:
     either case, and the stream, which may stand on it, is closed before."""
 
     async def run(call: Any) -> Reply:
-        if call._exits:
-            await dispatch.close_scopes(call, None, late=False)
+        if call._exits and len(call._exits) > call._depth:
+            await leave_scope(call._exits, None, call.app.settings.teardown_timeout, call._shield, call._depth)
         reply = await core(call)
         if type(reply.body) is not bytes and hasattr(reply.body, "aclose"):
-            call._exits = [*(call._exits or ()), partial(_close_stream, reply.body)]
+            if call._exits is None:
+                call._exits = []
+            call._exits.append(partial(_close_stream, reply.body))
         return reply
 
     return run
