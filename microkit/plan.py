@@ -13,12 +13,11 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from . import annotations, dispatch
+from . import annotations
 from .call import MISSING, Kind, Reply
 from .di import Scope
 from .endpoint import Binding, Endpoint
