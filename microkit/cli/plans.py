@@ -46,7 +46,7 @@ class StepInfo:
     Attributes:
         label: what it is.
         scope: how long it lives.
-        mode: how it is made, such as `sync` or `async_generator`.
+        mode: how it is made, such as `sync`, `async generator` or `sync in a thread`.
         needs: labels of the values that it is made from.
         teardown: whether something is left to do at the end of its scope.
         plugin: who contributed it.
@@ -101,7 +101,7 @@ def inspect_plan(plan: Plan) -> PlanInfo:
         StepInfo(
             node.label,
             "call" if node.is_source else node.scope.name.lower(),
-            node.mode.name.lower().replace("_", " "),
+            node.mode.name.lower().replace("_", " ") + (" in a thread" if node.thread else ""),
             tuple(each.label for each in node.args),
             node.needs_exit,
             node.plugin or binders.get(node.label, OWN),

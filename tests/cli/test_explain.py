@@ -17,10 +17,10 @@ app = App(name="shop", timeout=5)
 
 class Settings: ...
 
-async def session():
+def session():
     yield 1
 
-async def user(db: Annotated[int, Depends(session)], token: Annotated[str, Header()] = ""):
+async def user(db: Annotated[int, Depends(session, thread=True)], token: Annotated[str, Header()] = ""):
     yield token
 
 async def mail():
@@ -129,6 +129,7 @@ def test_a_plan_names_scopes_dependencies_and_the_order_of_teardown(shop: Projec
     steps = {each["label"]: each for each in plan["steps"]}
     assert steps["shop.user"]["needs"] == ["shop.session", "header token: str (kernel)"]
     assert (steps["shop.user"]["mode"], steps["shop.user"]["teardown"]) == ("async generator", True)
+    assert steps["shop.session"]["mode"] == "generator in a thread"
     assert {label: steps[label]["scope"] for label in ("shop.session", "shop.Settings", "shop.mail", "path id")} == {
         "shop.session": "call",
         "shop.Settings": "app",

@@ -98,10 +98,19 @@ def test_an_application_without_bindings_says_so(project: Project) -> None:
     assert project.run("routes", "shop:app").out == "The application 'bare' has no bindings.\n"
 
 
-def test_what_cannot_be_built_is_one_paragraph(project: Project) -> None:
-    project.write("shop.py", "from microkit import App\napp = App()\n@app.get('/x')\nasync def x(y: complex): ...")
+@pytest.mark.parametrize(
+    ("binding", "said"),
+    [
+        ("@app.get('/x')\nasync def x(y: complex): ...", "y: complex"),
+        # Its results would have no reader: it would be acked without having run.
+        ("@app.on(Event('a', 'b'))\nasync def x(y): yield 1", "is a generator"),
+        ("@app.every(3)\ndef x(): yield 1", "is a generator"),
+    ],
+)
+def test_what_cannot_be_built_is_one_paragraph(project: Project, binding: str, said: str) -> None:
+    project.write("shop.py", f"from microkit import App, Event\napp = App()\n{binding}")
     paragraph = project.run("routes", "shop:app").paragraph
-    assert "y: complex" in paragraph
+    assert said in paragraph
     assert "shop.py:3" in paragraph
 
 
