@@ -94,8 +94,8 @@ class Plan:
         self.may_stream = annotations.is_async_generator(handler) or annotations.is_generator(handler)
         if self.may_stream and self.kind not in Kind.HTTP | Kind.RPC:
             raise ConfigurationError(
-                f"{binding} is a generator, but nobody reads the results of {self.kind.names()} calls, so it would never "
-                f"run. Make it a function that does not yield."
+                f"{binding} is a generator, but nobody reads the results of {self.kind.names()} calls, so it would "
+                f"never run. Make it a function that does not yield."
             )
         self.handler, self.nodes = resolver.handler(self.endpoint)
         self.outer = Steps()
