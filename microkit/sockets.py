@@ -74,6 +74,7 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         # A mounted application talks ASGI itself.
         await dispatch.run(ws, deliver)
         return
+    ws._pumped = True  # before the pump runs: the handler must never read beside it
     async with anyio.create_task_group() as group:
         group.start_soon(ws.pump)
         await dispatch.run(ws, deliver)

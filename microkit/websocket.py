@@ -147,7 +147,6 @@ class WebSocket(HTTPConnection):
 
     async def pump(self) -> None:
         """Move messages from the server to the handler, and cancel the handler when the client leaves."""
-        self._pumped = True
         limit = self.app.settings.max_websocket_message
         while True:
             while len(self._messages) >= _BUFFERED:
