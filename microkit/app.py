@@ -61,7 +61,7 @@ class App(Router):
             is the lifespan state.
         router: name of the router; None: the one that a plugin offers for every app, else the kernel's linear one.
         validator: claims types before all contributed validators.
-        session_backend: store of sessions, for the plugin that manages them.
+        session_backend: store of sessions, for the plugin that manages them: an object, or a URL such as `memory://`.
         timeout: seconds for every handler without a `timeout` of its own; None is none.
         name: for logs, queues and listings.
         version: version of the application's interface.
@@ -82,7 +82,7 @@ class App(Router):
         lifespan: Any = None,
         router: str | None = None,
         validator: ValidatorSpec | None = None,
-        session_backend: SessionBackend | None = None,
+        session_backend: SessionBackend | str | None = None,
         timeout: float | None = None,
         name: str = "app",
         version: int = 1,
@@ -165,6 +165,10 @@ class App(Router):
         self.renderers = Renderers(each.value for each in hooks.renderers())
         contributed = [each.value for each in hooks.validators() if each.plugin != "kernel"]
         self.validators = Validators(([validator] if validator is not None else []) + contributed)
+        self.codecs = {each.value.media_type: each.value for each in hooks.codecs()}
+        self.session_backends = {each.value.scheme: each.value for each in hooks.session_backends()}
+        if isinstance(self.session_backend, str):
+            self.session_backend = self._session_backend(self.session_backend)
         self.executors: dict[str, ExecutorSpec] = {each.value.name: each.value for each in hooks.executors()}
         self.trigger_specs: dict[type, TriggerSpec] = {each.value.type: each.value for each in hooks.triggers()}
         self.transports: dict[str, TransportSpec] = {each.value.name: each.value for each in hooks.transports()}
@@ -181,6 +185,15 @@ class App(Router):
             if contribution.value.key not in self.registry:  # the application's own services come first
                 contribution.value.plugin = contribution.plugin
                 self.registry.add(contribution.value)
+
+    def _session_backend(self, url: str) -> SessionBackend:
+        scheme = url.partition(":")[0]
+        if scheme not in self.session_backends:
+            raise ConfigurationError(
+                f"No plugin brings a session store for {scheme!r} URLs. Active ones bring: "
+                f"{', '.join(sorted(self.session_backends))}."
+            )
+        return self.session_backends[scheme].factory(url)
 
     def router_named(self, name: str) -> RouterSpec:
         """A router by name.

@@ -271,7 +271,7 @@ def argument_binder(parameter: Parameter, index: int, validators: Validators) ->
 def arguments_of(request: RpcRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments; an encoded payload is decoded once (an array or an object)."""
     if request.raw is not None:
-        decoded = decode(request.raw, request.content_type) if request.raw else {}
+        decoded = decode(request.raw, request.content_type, request.app.codecs) if request.raw else {}
         request.raw = None
         if isinstance(decoded, dict):
             request.kwargs = decoded

@@ -336,7 +336,7 @@ class Message(Call):
         if self._payload is MISSING:
             from .codecs import decode
 
-            self._payload = decode(self.body, self.content_type)
+            self._payload = decode(self.body, self.content_type, self.app.codecs)
         return self._payload
 
     async def get(self) -> Any:
