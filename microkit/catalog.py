@@ -124,7 +124,7 @@ class Catalog:
         scope = provider.scope if provider is not None else None
         assert not isinstance(scope, str)
         if isinstance(fake, Depends):
-            scope, fake = fake.scope or scope, fake.dependency
+            scope, fake = scope if fake.scope is None else fake.scope, fake.dependency
         source = ("override", _identity(key), _identity(fake))
         longest = Scope.APP if provider is not None else Scope.BACKGROUND
         if not callable(fake) or (inspect.isclass(key) and not inspect.isclass(fake) and isinstance(fake, key)):

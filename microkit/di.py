@@ -110,7 +110,7 @@ class Provider:
 
     def __post_init__(self) -> None:
         hooked = self.on_startup is not None or self.on_shutdown is not None
-        self.scope = Scope.of(self.scope) or (Scope.APP if hooked else None)
+        self.scope = Scope.APP if hooked and self.scope is None else Scope.of(self.scope)
         if hooked and self.scope is not Scope.APP:
             raise ConfigurationError(f"Only a service of scope 'app' has start and stop hooks; {self.key!r} has not.")
         if self.factory is None and self.value is MISSING:
@@ -308,12 +308,11 @@ def implements(candidate: Key, wanted: Key) -> bool:
     A built-in type is implemented by itself alone: a `dict` parameter does not mean a service that derives from it.
     """
     origin = get_origin(candidate) or candidate
-    if not inspect.isclass(origin):
+    base = get_origin(wanted) or wanted
+    if not inspect.isclass(origin) or not inspect.isclass(base) or base is Generic or base.__module__ == "builtins":
         return False
-    if get_origin(wanted) is not None:
+    if base is not wanted:
         return wanted in _generic_bases(candidate)
-    if not inspect.isclass(wanted) or wanted is Generic or wanted.__module__ == "builtins":
-        return False
     if getattr(wanted, "_is_protocol", False) and wanted not in origin.__mro__:
         members = _protocol_members(wanted)
         declared = {name for base in origin.__mro__ for name in getattr(base, "__annotations__", ())}
@@ -331,12 +330,12 @@ def _generic_bases(tp: Any) -> Iterator[Any]:
     origin = get_origin(tp) or tp
     known = dict(zip(getattr(origin, "__parameters__", ()), get_args(tp), strict=False))
     for base in vars(origin).get("__orig_bases__", origin.__bases__):
-        variables = getattr(base, "__parameters__", ())
-        if get_origin(base) is not None and variables:
-            base = base[tuple(known.get(each, each) for each in variables)]
+        if get_origin(base) in (Generic, typing.Protocol):
+            continue
+        if get_origin(base) is not None and base.__parameters__:
+            base = base[tuple(known.get(each, each) for each in base.__parameters__)]
         yield base
-        if base is not Generic and get_origin(base) is not Generic:
-            yield from _generic_bases(base)
+        yield from _generic_bases(base)
 
 
 class TaggedServices:

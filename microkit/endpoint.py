@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import annotations
-from .annotations import Parameter
+from .annotations import Locals, Parameter
 
 if TYPE_CHECKING:
     from .routing.groups import Router
@@ -91,11 +91,11 @@ class Binding:
         return f"{self.trigger} -> {self.endpoint}"
 
 
-def caller_locals(depth: int = 2) -> annotations.Locals | None:
+def caller_locals(depth: int = 2) -> Locals | None:
     """A copy of the local names of the function that declares something, or None at module level."""
     frame: Any = sys._getframe(depth)  # the way that dataclasses and typing find the declaring namespace
     while "__qualname__" in frame.f_locals and "__module__" in frame.f_locals:  # the body of a class
         frame = frame.f_back
     if frame.f_locals is frame.f_globals:
         return None
-    return annotations.Locals(frame.f_locals, f"{frame.f_code.co_qualname}.<locals>.")
+    return Locals(frame.f_locals, f"{frame.f_code.co_qualname}.<locals>.")

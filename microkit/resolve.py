@@ -115,7 +115,10 @@ class Resolver:
         return self._fill(_Use(func, annotations.describe(func), is_service=True), found, given)
 
     def _parameters(self, func: Any) -> list[Parameter]:
-        return annotations.parameters(func, self.endpoint.localns if self.endpoint is not None else None)
+        try:
+            return annotations.parameters(func, self.endpoint.localns if self.endpoint is not None else None)
+        except TypeError as exc:
+            raise ResolutionError(f"{exc}. Wrap it in a function.") from None
 
     def _checked(self, bound: Bound) -> Bound:
         """`bound`, after the services that its collections will make later were resolved too."""
