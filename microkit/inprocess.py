@@ -1,7 +1,7 @@
 """Messages without a broker: published and handled in this process, at once.
 
-This promises nothing across a crash, and stores no copy: what is to become of a message is recorded, not done. It is for
-tests and for tools that replay messages. Applications use a broker.
+This promises nothing across a crash, and stores no copy: what is to become of a message is recorded, not done. It is
+for tests and for tools that replay messages. Applications use a broker.
 """
 
 from __future__ import annotations
@@ -66,10 +66,12 @@ class RecordingDelivery:
         """The connection was lost and another one opened."""
         self.current_generation += 1
 
-    async def _answer(self, action: Action, *details: Any) -> None:
+    async def _answer(
+        self, action: Action, delay: float | None = None, attempt: int | None = None, reason: str = ""
+    ) -> None:
         if action in self.hangs:
             await anyio.sleep_forever()
-        self.answers.append(Answer(action, *details, *(None, None, "")[len(details) :], action not in self.fails))
+        self.answers.append(Answer(action, delay, attempt, reason, action not in self.fails))
         if action in self.fails:
             raise ConnectionError(f"the broker refused {action}")
 
@@ -77,7 +79,7 @@ class RecordingDelivery:
         await self._answer("store_retry", delay, attempt, reason)
 
     async def store_dead(self, reason: str) -> None:
-        await self._answer("store_dead", None, None, reason)
+        await self._answer("store_dead", reason=reason)
 
     async def ack(self) -> None:
         await self._answer("ack")

@@ -51,10 +51,14 @@ def _sized(body: bytes, content_type: str) -> tuple[bytes, list[tuple[str, str]]
 def query_string(params: Pairs) -> str:
     """Pairs as `a=1&b=2`; a list gives its name several times, None leaves the name out, true and false as such."""
     pairs: list[tuple[str, str]] = []
-    for name, value in params.items() if isinstance(params, Mapping) else params:
+    for name, value in _pairs(params):
         values: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
         pairs += [(name, _text(each)) for each in values if each is not None]
     return urlencode(pairs)
+
+
+def _pairs(pairs: Pairs) -> list[tuple[str, Any]]:
+    return [*pairs.items()] if isinstance(pairs, Mapping) else [*pairs]
 
 
 def _text(value: Any) -> str:
@@ -63,7 +67,7 @@ def _text(value: Any) -> str:
 
 def _multipart(data: Pairs, files: Mapping[str, Any]) -> bytes:
     parts: list[tuple[str, str, bytes]] = []
-    for name, value in data.items() if isinstance(data, Mapping) else data:
+    for name, value in _pairs(data):
         values: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
         parts += [(f'name="{_quoted(name)}"', "", _text(each).encode()) for each in values]
     for name, value in files.items():

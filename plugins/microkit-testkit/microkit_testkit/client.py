@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from microkit import App, Call, Reply, StatusCode
@@ -70,10 +70,10 @@ class TestClient:
         cookies: to begin with.
         follow_redirects: follow them by default, on this origin.
         raise_server_exceptions: raise the exception behind a generic error (500, 1011, INTERNAL); else give the reply.
-        clock: what the application takes the time from meanwhile; by default the app's own, or a fake one if that is the
-            machine's.
-        call_log: keep a `CallLog`. Observed calls take another way through the kernel than unobserved ones, so it is off
-            by default.
+        clock: what the application takes the time from meanwhile; by default the app's own, or a fake one if that is
+            the machine's.
+        call_log: keep a `CallLog`. Observed calls take another way through the kernel than unobserved ones, so it is
+            off by default.
 
     Attributes:
         app, clock, cookies: as above.
@@ -114,7 +114,7 @@ class TestClient:
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> TestClient:
+    async def __aenter__(self) -> Self:
         app, before = self.app, self.app.clock
         self._undo = [lambda: setattr(app, "clock", before)]
         app.clock = self.clock
@@ -311,7 +311,7 @@ class TestClient:
     ) -> dict[str, Any]:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        own = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+        own = [*headers.items()] if isinstance(headers, Mapping) else [*(headers or ())]
         jar = self.cookies.header(unquote_to_bytes(parts.path).decode(errors="replace"), secure=secure)
         pairs = [jar, *(f"{name}={value}" for name, value in (cookies or {}).items())]
         defaults = [("host", parts.netloc), ("accept", "*/*"), ("user-agent", "microkit-testkit"), *described]
@@ -449,7 +449,7 @@ class TestClient:
         return self._log
 
     @contextmanager
-    def override(self, dependency: Any, fake: Any) -> Iterator[None]:
+    def override(self, dependency: Any, fake: Any) -> Generator[None]:
         """Replace a dependency while the block runs, for every kind of call; see `App.override`."""
         with self.app.override(dependency, fake):
             yield

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """Where a fake clock starts: a fixed moment, so that tests are the same every day."""
 
 
@@ -34,7 +34,7 @@ class FakeClock:
     @property
     def datetime(self) -> datetime:
         """The time as an aware datetime."""
-        return datetime.fromtimestamp(self._now, timezone.utc)
+        return datetime.fromtimestamp(self._now, UTC)
 
     @property
     def due(self) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 
@@ -62,7 +62,7 @@ class CookieJar(Mapping[str, str]):
         if "expires" not in found:
             return None
         ends = parsedate_to_datetime(found["expires"])
-        return (ends if ends.tzinfo else ends.replace(tzinfo=timezone.utc)).timestamp()
+        return (ends if ends.tzinfo else ends.replace(tzinfo=UTC)).timestamp()
 
     def clear(self) -> None:
         """Forget all cookies."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
+
 from microkit import App
 from microkit.errors import StreamAborted
 from microkit.http.headers import Headers
@@ -198,7 +199,7 @@ class StreamedResponse:
         """The header fields."""
         return self._exchange.headers
 
-    async def __aenter__(self) -> StreamedResponse:
+    async def __aenter__(self) -> Self:
         await self._task.start()
         await self._exchange.started.wait()
         if not self._exchange.status:

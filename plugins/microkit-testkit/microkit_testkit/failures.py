@@ -1,9 +1,9 @@
-"""The exceptions behind generic error replies. They leave the kernel by its log only, so that is where they are read."""
+"""The exceptions behind generic error replies. They leave the kernel by its log only, so they are read there."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -22,7 +22,7 @@ _handler = _Capture(logging.ERROR)
 
 
 @contextmanager
-def capture_failures() -> Iterator[list[BaseException]]:
+def capture_failures() -> Generator[list[BaseException]]:
     """The unhandled exceptions of the calls that run inside the block, and in tasks started there, in order."""
     captured: list[BaseException] = []
     for name in _LOGGERS:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import anyio
+
 from microkit import App, ConnectionClosed
 from microkit.codecs import json_dumps, json_loads
 from microkit.http.headers import Headers
@@ -60,7 +61,7 @@ class WebSocketSession:
     async def _send(self, message: dict[str, Any]) -> None:
         await self._app_sends.send(message)
 
-    async def __aenter__(self) -> WebSocketSession:
+    async def __aenter__(self) -> Self:
         await self._task.start()
         self._to_app.send_nowait({"type": "websocket.connect"})
         try:
@@ -73,10 +74,9 @@ class WebSocketSession:
             self.headers = Headers(list(message.get("headers", ())))
             self._done(self._response(101, self.headers, b""))
             return self
-        await self._reject(message)
-        raise AssertionError("unreachable")
+        return await self._reject(message)
 
-    async def _reject(self, message: dict[str, Any]) -> None:
+    async def _reject(self, message: dict[str, Any]) -> NoReturn:
         code, reason = message.get("code", 1006), message.get("reason") or ""
         status, headers, body = 403, Headers([]), b""
         if message["type"] == "websocket.http.response.start":
@@ -157,7 +157,7 @@ class WebSocketSession:
             self.close_code, self.close_reason = message.get("code", 1000), message.get("reason") or ""
             if self._original and self._failures:
                 raise self._failures[0]
-            raise ConnectionClosed(self.close_code, self.close_reason)
+            raise ConnectionClosed(message.get("code", 1000), self.close_reason)
         text = message.get("text")
         return message["bytes"] if text is None else text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+
 from microkit import App, Reply
 
 from .messages import Published
@@ -52,7 +53,7 @@ class Synced:
         self._block = self._portal.wrap_async_context_manager(self._target)
         return _synced(self._block.__enter__(), self._portal)
 
-    def __exit__(self, *exc_info: Any) -> bool | None:
+    def __exit__(self, *exc_info: object) -> bool | None:
         return self._block.__exit__(*exc_info)
 
     def __repr__(self) -> str:
@@ -97,7 +98,7 @@ def iterate(items: AsyncIterator[Any], portal: BlockingPortal) -> Iterator[Any]:
 
 
 @contextmanager
-def open_client(client: TestClient, backend: str, options: Mapping[str, Any]) -> Iterator[SyncClient]:
+def open_client(client: TestClient, backend: str, options: Mapping[str, Any]) -> Generator[SyncClient]:
     """Run an event loop in a thread, and the client in it."""
     with start_blocking_portal(backend, dict(options)) as portal:
         with portal.wrap_async_context_manager(client):
@@ -197,7 +198,7 @@ class SyncClient:
         return self._run(self._client.tick, name, at=at, missed=missed)
 
     @contextmanager
-    def override(self, dependency: Any, fake: Any) -> Iterator[None]:
+    def override(self, dependency: Any, fake: Any) -> Generator[None]:
         """See `TestClient.override`."""
         block = self._client.override(dependency, fake)
         self._run(block.__enter__)

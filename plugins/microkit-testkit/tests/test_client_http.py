@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
 from microkit import App, BackgroundTasks, Request, Response, StreamingResponse
 from microkit_testkit import ConnectionCut, TestClient
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
+
 from microkit import (
     App,
     ConnectionClosed,
@@ -192,7 +193,7 @@ async def test_ticks_fire_by_name_and_by_the_clock(app: App) -> None:
     async def poll(tick: Tick) -> None:
         fired.append(tick.scheduled_at)
 
-    at = datetime(2030, 5, 1, tzinfo=timezone.utc)
+    at = datetime(2030, 5, 1, tzinfo=UTC)
     async with TestClient(app, call_log=True) as client:
         assert (await client.tick("poll", at=at)).ok
         assert fired == [at]
