@@ -83,7 +83,7 @@ class Call:
     _failed = False
     _delivered = False
     _shield: Any = None
-    _depth = 0  # how many of the exits belong to what middlewares inject
+    _open_from: tuple[int, int] | None = None  # exits and instances before a core whose stream is open
     _exits: Any = None
     _late_exits: Any = None
 

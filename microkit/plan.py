@@ -206,7 +206,6 @@ class Plan:
                     await steps.run_dynamic(frame, call.live_scope)
                 else:
                     await steps.run(frame, exits, call._late_exits)
-                call._depth = len(exits)
                 reply = await onion(call)
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)
@@ -402,13 +401,19 @@ def _again(core: Invoke) -> Invoke:
     either case, and the stream, which may stand on it, is closed before."""
 
     async def run(call: Any) -> Reply:
-        if call._exits and len(call._exits) > call._depth:
-            await leave_scope(call._exits, None, call.app.settings.teardown_timeout, call._shield, call._depth)
+        if call._open_from is not None:
+            depth, made = call._open_from
+            call._open_from = None
+            await leave_scope(call._exits, None, call.app.settings.teardown_timeout, call._shield, depth)
+            if call.live_scope is not None:
+                call.live_scope.cut(made)
+        before = len(call._exits or ()), len(call.live_scope.instances) if call.live_scope is not None else 1
         reply = await core(call)
         if type(reply.body) is not bytes and hasattr(reply.body, "aclose"):
             if call._exits is None:
                 call._exits = []
             call._exits.append(partial(_close_stream, reply.body))
+            call._open_from = before
         return reply
 
     return run
