@@ -1,1 +1,5 @@
 """Validation by pydantic for microkit."""
+
+from .claims import VALIDATOR
+
+__all__ = ["VALIDATOR"]
