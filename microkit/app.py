@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dispatch
@@ -34,7 +35,7 @@ from .routing.table import Table
 from .schedule import Clock, Scheduler, SystemClock
 from .selection import Selection
 from .session import SessionBackend
-from .settings import KernelSettings, load_settings
+from .settings import KernelSettings, find_project_table, load_settings
 from .transport import TransportSpec
 from .triggers import TriggerSpec
 from .validation import ValidatorSpec, Validators
@@ -130,6 +131,9 @@ class App(Router):
         """
         if self._manager is None:
             plugins, discover, *_ = self._given
+            if discover and not self.configuration:
+                # Whoever hosts it: an ASGI server's own command line knows nothing of our configuration file.
+                self.configuration = find_project_table(Path.cwd())
             manager = PluginManager(tolerant=self.tolerant)
             manager.register(KernelPlugin(), "kernel", origin="kernel")
             environ = os.environ if discover else {}
