@@ -135,6 +135,11 @@ def _plain(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Respo
     return reply
 
 
+def json_reply(body: bytes) -> Response:
+    """A reply whose body is JSON already, with status 200."""
+    return _plain(body, JSON)
+
+
 def _json(value: Any) -> Reply:
     reply = _new(Response)
     reply._http = 200

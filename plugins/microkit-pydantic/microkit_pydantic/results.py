@@ -16,9 +16,8 @@ from typing import Any, Union, get_args, get_origin
 from microkit.annotations import Empty, describe, is_async, is_async_generator, is_generator
 from microkit.call import Kind, Reply
 from microkit.endpoint import Endpoint
-from microkit.http import Response
 from microkit.plan import Plan
-from microkit.renderers import RendererSpec
+from microkit.renderers import RendererSpec, json_reply
 from microkit.validation import bare
 
 from .claims import claims, is_structured
@@ -87,7 +86,7 @@ def result_check(tp: Any, endpoint: Endpoint, *, to_json: bool) -> Callable[[Any
             if not to_json or value is None or isinstance(value, str | bytes):
                 return value
             # A model that was changed after its validation is judged here.
-            return _reply(serialize(value, by_alias=True, warnings="error"))
+            return json_reply(serialize(value, by_alias=True, warnings="error"))
         except ValidationError as exc:
             problems = "; ".join(
                 f"{'.'.join(map(str, place)) or 'it'}: {message}" for place, message, _ in invalid(exc, result).problems
@@ -108,12 +107,8 @@ def _shown(tp: Any) -> str:
     return describe(tp) if isinstance(tp, type) else str(tp)
 
 
-def _reply(body: bytes) -> Reply:
-    return Response(body, media_type="application/json")
-
-
 def _render(model: Any) -> Reply:
-    return _reply(model.__pydantic_serializer__.to_json(model, by_alias=True))
+    return json_reply(model.__pydantic_serializer__.to_json(model, by_alias=True))
 
 
 MODEL_RENDERER = RendererSpec("pydantic.main.BaseModel", _render)
