@@ -8,8 +8,10 @@ on both backends, since what is handed up to the event loop is not touched.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
+from weakref import ref
 
 import anyio
 
@@ -49,15 +51,19 @@ class _Watched(Generic[T]):
 async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
     """Await `coroutine`, which has `seconds` from its first suspension on.
 
-    The coroutine must not leave a cancel scope that was entered before.
+    The coroutine must not leave a cancel scope that was entered before. If it is inside of one of its own when it first
+    suspends, it is not bounded, since a scope entered that late would cross its own.
 
     Raises:
         TimeoutError: it took longer.
     """
     scope: anyio.CancelScope | None = None
+    around = current_scope()
 
     def limit() -> None:
         nonlocal scope
+        if current_scope() is not around:
+            return
         scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
         scope.__enter__()
 
@@ -94,3 +100,21 @@ async def protected(shield: anyio.CancelScope, grace: float, coroutine: Coroutin
         if shield.shield and not shield.cancel_called:
             shield.shield = False
             shield.deadline = float("inf")
+
+
+def current_scope() -> object:
+    """The innermost cancel scope of this task, to be compared only. anyio has no public name for that.
+
+    Returns:
+        None where it cannot be found out.
+    """
+    trio: Any = sys.modules.get("trio")
+    try:
+        if trio is not None and trio.lowlevel.in_trio_run():
+            return trio.lowlevel.current_task()._cancel_status
+        # A dictionary with weak keys; its own methods cost more than the whole rest.
+        states: Any = sys.modules["anyio._backends._asyncio"]._task_states.data
+        state = states.get(ref(sys.modules["asyncio"].current_task()))
+        return None if state is None else state.cancel_scope
+    except (AttributeError, KeyError, TypeError):
+        return None

@@ -167,11 +167,13 @@ class Request(HTTPConnection):
             return await self.receive()
         began = monotonic()
         try:
+            if self._patience <= 0:
+                raise TimeoutError
             event = await within(self._patience, self._receive())
         except TimeoutError:
             text = f"The request was not complete within {self.body_timeout:g} seconds."
             raise self._fail(RequestTimeout(text, self._close())) from None
-        self._patience = max(self._patience - (monotonic() - began), 1e-9)
+        self._patience -= monotonic() - began
         return event
 
     async def _receive(self) -> Any:
