@@ -51,26 +51,24 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
         plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
 
-    async def deliver(reply: Reply) -> None:
-        await _deliver(request, reply, send)
-
     if not plan.plain or app.observers:
-        await dispatch.run(request, deliver)
+        await dispatch.run(request, _deliverer(request, send))
         return
-    try:
-        reply = await plan.invoke(request)
-    except BaseException as exc:
-        await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
-        raise
-    body = reply.body
-    if type(body) is not bytes or not body or request._exits:
-        await dispatch.conclude(request, reply, deliver)
-        return
-    status = reply._http
+    if plan.shielded:
+        reply = await _invoke_shielded(request, send)
+        if reply is None:
+            return
+    else:
+        try:
+            reply = await plan.invoke(request)
+        except BaseException as exc:
+            await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
+            raise
+    body, status = reply.body, reply._http
     if status is None:
         status = reply.http_status
-    if status != 200 and status in _BODYLESS:
-        await dispatch.conclude(request, reply, deliver)
+    if type(body) is not bytes or not body or request._exits or status in _BODYLESS:
+        await dispatch.conclude(request, reply, _deliverer(request, send))
         return
     # The common case: nothing is open any more, so delivery is two messages.
     headers = reply.raw_headers
@@ -85,6 +83,32 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
         _left(request)
     if request._background is not None:
         await dispatch.after_delivery(request)
+
+
+async def _invoke_shielded(request: Request, send: Any) -> Reply | None:
+    """Run a plan whose teardowns may suspend; a stream is sent to its end here, inside of the scope that shields them.
+
+    Returns:
+        The reply to send, or None if it was sent.
+    """
+    with anyio.CancelScope() as request._shield:
+        try:
+            reply = await request.plan.invoke(request)
+        except BaseException as exc:
+            await dispatch.close_scopes(request, exc)
+            raise
+        if request._exits:
+            await dispatch.conclude(request, reply, _deliverer(request, send))
+            return None
+        return reply
+    return dispatch.cut_reply(request)
+
+
+def _deliverer(request: Request, send: Any) -> dispatch.Deliver:
+    async def deliver(reply: Reply) -> None:
+        await _deliver(request, reply, send)
+
+    return deliver
 
 
 def _too_many_headers(request: Request) -> Any:

@@ -42,15 +42,19 @@ async def run(call: Call, deliver: Deliver) -> Reply:
         with anyio.CancelScope() as call._shield:
             reply = await _in_group(call, deliver)
         if reply is None:
-            # Its teardown took longer than it may, and was cut; what was delivered before stays delivered.
-            cut = TimeoutError(f"a teardown took longer than {call.app.settings.teardown_timeout:g} seconds and was cut")
-            reply = internal_error(call, cut)
-            if not call._delivered:
+            reply = cut_reply(call)
+            if not call._delivered:  # what was delivered before stays delivered
                 await deliver(reply)
     else:
         reply = await _in_group(call, deliver)
     finished(reply)
     return reply
+
+
+def cut_reply(call: Call) -> Reply:
+    """The reply of a call whose teardown took longer than it may."""
+    seconds = call.app.settings.teardown_timeout
+    return internal_error(call, TimeoutError(f"a teardown took longer than {seconds:g} seconds and was cut"))
 
 
 async def _in_group(call: Call, deliver: Deliver) -> Reply:

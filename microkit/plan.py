@@ -132,7 +132,7 @@ class Plan:
             call = self._with_outer_scope(call)
         self.invoke = call
         late = any(node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes())
-        self.plain = not (late or self.grouped or self.shielded or self._may_be_head())
+        self.plain = not (late or self.grouped or self._may_be_head())
 
     def _may_be_head(self) -> bool:
         methods = getattr(self.binding.trigger, "methods", ())
@@ -413,6 +413,7 @@ def _again(core: Invoke) -> Invoke:
             if call._exits is None:
                 call._exits = []
             call._exits.append(partial(_close_stream, reply.body))
+        if call._exits and len(call._exits) > before[0]:
             call._open_from = before
         return reply
 
