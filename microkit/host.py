@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class Host:
             self._opening.cancel()
 
     @contextmanager
-    def _until_stopped(self) -> Iterator[None]:
+    def _until_stopped(self) -> Generator[None]:
         """Cancel the block when this host is told to stop."""
         with anyio.CancelScope() as self._opening:
             if self._stopping.is_set():
@@ -208,7 +208,8 @@ def select(
                     f"There is no ingress {name!r} to serve only.{nearest(name, known)} There are: "
                     f"{', '.join(sorted(known))}."
                 )
-    chosen: dict[str, tuple[str, TransportServer]] = {}
+    chosen: list[tuple[str, str, TransportServer]] = []  # name, ingress, server
+    missing: list[str] = []
     for each in transports:
         if isinstance(each, str):
             if each not in specs:
@@ -216,24 +217,21 @@ def select(
                     f"There is no transport {each!r}.{nearest(each, specs)} Active plugins bring: "
                     f"{', '.join(sorted(specs))}. Install or enable the one that is missing."
                 )
-            chosen[each] = (specs[each].ingress, _make(specs[each], specs, backend))
+            chosen.append((each, specs[each].ingress, _make(specs[each], specs, backend)))
         else:
-            chosen[f"{_name(each)} {id(each)}"] = (getattr(each, "ingress", each.name), each)
+            chosen.append((_name(each), getattr(each, "ingress", each.name), each))
     for ingress in used:
-        if any(ingress == taken for taken, _ in chosen.values()):
+        if any(ingress == taken for _, taken, _ in chosen):
             continue
         candidates = [spec for spec in specs.values() if spec.automatic and spec.ingress == ingress]
         if only is not None and ingress not in only and not any(spec.name in only for spec in candidates):
             continue
         if not candidates:
-            if ingress != "rpc":  # procedures can also be called in process
-                _logger.warning(
-                    "no active plugin opens the ingress %r, so bindings of %s get no calls", ingress, app.name
-                )
+            missing.append(ingress)
             continue
         fitting = [spec for spec in candidates if backend in spec.backends] or candidates
-        chosen[fitting[0].name] = (ingress, _make(fitting[0], specs, backend))
-    servers = [server for ingress, server in chosen.values() if only is None or ingress in only or server.name in only]
+        chosen.append((fitting[0].name, ingress, _make(fitting[0], specs, backend)))
+    servers = [server for name, ingress, server in chosen if only is None or name in only or ingress in only]
     if not servers:
         raise ConfigurationError(
             f"The application {app.name!r} has nothing to serve: "
@@ -241,12 +239,17 @@ def select(
             + ("--only leaves out. " if only is not None else "no active plugin opens. ")
             + "HTTP needs a plugin such as microkit-serve; `microkit plugins` lists the active ones."
         )
+    for ingress in missing:
+        if ingress != "rpc":  # procedures can also be called in process
+            _logger.warning("no active plugin opens the ingress %r, so bindings of %s get no calls", ingress, app.name)
     return servers
 
 
 def _name(transport: Any) -> str:
-    name = transport if isinstance(transport, str) else getattr(transport, "name", None)
-    if not isinstance(name, str) or not (isinstance(transport, str) or hasattr(transport, "start")):
+    if isinstance(transport, str):
+        return transport
+    name = getattr(transport, "name", None)
+    if not isinstance(name, str) or not hasattr(transport, "start"):
         raise ConfigurationError(
             f"{describe(transport)} is no transport: give the name of one, or an object with name, start and stop "
             f"(microkit.transport.TransportServer)."

@@ -221,7 +221,7 @@ class Supervisor:
 
     async def _watch_files(self) -> None:
         async with anyio.create_task_group() as group:
-            async for path in changes(self._paths):
+            async for path in changes(self._paths, self._stopping):
                 _logger.info("%s changed; restarting", path)
                 self._change.set()
                 self._change = anyio.Event()
@@ -238,7 +238,7 @@ async def _replace(child: _Child) -> None:
     _signal(child, signal.SIGKILL)
 
 
-def _signal(child: _Child, number: int) -> None:
+def _signal(child: _Child, number: signal.Signals) -> None:
     if child.process.returncode is None:
         try:
             child.process.send_signal(number)
@@ -246,15 +246,16 @@ def _signal(child: _Child, number: int) -> None:
             pass
 
 
-async def changes(paths: Sequence[Path]) -> AsyncIterator[Path]:
-    """The Python files below some directories that change, as they do; by watchfiles where it is installed."""
+async def changes(paths: Sequence[Path], stop: anyio.Event) -> AsyncIterator[Path]:
+    """The Python files below some directories that change, as they do, until `stop`; by watchfiles where it is
+    installed."""
     try:
         from watchfiles import PythonFilter, awatch
     except ImportError:
         async for path in _polled(paths):
             yield path
         return
-    async for found in awatch(*paths, watch_filter=PythonFilter(), debounce=100):
+    async for found in awatch(*paths, watch_filter=PythonFilter(), debounce=100, stop_event=stop):
         yield Path(min(path for _, path in found))
 
 

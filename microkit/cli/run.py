@@ -12,8 +12,8 @@ def add_parser(subparsers: Any) -> None:
     """Declare the command and its arguments."""
     parser = subparsers.add_parser(
         "run",
-        description="Serve an application: every ingress that its bindings need, until SIGINT or SIGTERM. A second signal "
-        "ends it at once.",
+        description="Serve an application: every ingress that its bindings need, until SIGINT or SIGTERM. A second "
+        "signal ends it at once.",
     )
     parser.add_argument("app", metavar="MODULE:APP", help="the application, such as app:app")
     parser.add_argument("--host", help="name or address that HTTP listens on (default: 127.0.0.1)")
@@ -32,9 +32,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="number of processes")
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes; for development")
     parser.add_argument(
-        "--reload-dir", dest="reload_dirs", metavar="DIR", action="append", default=[], help="directory to watch instead "
-        "of the working directory; may be repeated",
-    )  # fmt: skip
+        "--reload-dir",
+        dest="reload_dirs",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="directory to watch instead of the working directory; may be repeated",
+    )
     parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error", "critical"), help="what microkit logs at least"
     )

@@ -15,25 +15,28 @@ APP = """
     from microkit import App, Every
     app = App()
 
+    def say(text):
+        os.write(1, f"{text} {os.getpid()}\n".encode())  # whole lines, of several processes
+
     @app.get("/pid")
     async def pid() -> int:
         return os.getpid()
 
     @app.on(Every(0.05))
     async def single() -> None:
-        print("single", os.getpid())
+        say("single")
 
     @app.on(Every(0.05, each_process=True))
     async def each() -> None:
-        print("each", os.getpid())
+        say("each")
 
     @app.on_startup
     def up():
-        print("started", os.getpid())
+        say("started")
 
     @app.get("/slow")
     async def slow() -> str:
-        print("request begun")
+        say("request begun")
         while app.ready:
             await anyio.sleep(0.01)
         return "done"
@@ -114,7 +117,7 @@ def test_a_second_signal_ends_all_workers_at_once(start: Any) -> None:
 
 @pytest.mark.guarantee("G2")
 def test_workers_that_cannot_start_end_the_program_with_one_paragraph(start: Any, paragraph: Any) -> None:
-    program = start(APP.replace('print("started", os.getpid())', "raise ValueError('no database')"), "--workers", "3")
+    program = start(APP.replace('say("started")', "raise ValueError('no database')"), "--workers", "3")
     assert program.wait() == 1
     assert "ValueError: no database" in paragraph(program)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from .settings import QUIET, ServeSettings, effective
 from .uvicorn import address
 
 if TYPE_CHECKING:
+    import socket
+
     from microkit import App
     from microkit.transport import Process
 
@@ -42,7 +45,8 @@ class HypercornServer:
                 "(`pip install 'microkit-serve[trio]'`), or run on --backend asyncio with uvicorn."
             )
         self._given = settings
-        self._scope: anyio.CancelScope | None = None
+        self._calls: set[anyio.CancelScope] = set()
+        self._sockets: list[socket.socket] = []
         self._closing = anyio.Event()
         self._done = anyio.Event()
 
@@ -55,9 +59,9 @@ class HypercornServer:
         settings = effective(app, process, self._given)
         sockets = process.listen(self.ingress, settings.host, settings.port, settings.backlog)
         config = _config(app, settings)
-        # hypercorn closes what it is given.
+        # hypercorn makes sockets of its own from what it is given, and closes them.
         config.bind = [f"fd://{os.dup(each.fileno())}" for each in sockets]
-        self._config = config
+        self._config, self._sockets = config, sockets
         begun = anyio.Event()
         process.tasks.start_soon(self._run, app, process.backend, begun)
         await begun.wait()
@@ -72,7 +76,15 @@ class HypercornServer:
 
         async def asgi(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "lifespan":
-                await app(scope, receive, send)
+                with anyio.CancelScope() as call:
+                    self._calls.add(call)
+                    try:
+                        await app(scope, receive, send)
+                    finally:
+                        self._calls.discard(call)
+                if call.cancelled_caught and scope["type"] == "websocket":
+                    with contextlib.suppress(Exception):  # it may be closed already
+                        await send({"type": "websocket.close", "code": 1012})
                 return
             # The lifespan is the host's; hypercorn has no switch for it, so it is answered here.
             await receive()
@@ -82,19 +94,22 @@ class HypercornServer:
             await send({"type": "lifespan.shutdown.complete"})
 
         try:
-            with anyio.CancelScope() as self._scope:
-                await serve(asgi, self._config, shutdown_trigger=self._closing.wait, mode="asgi")  # type: ignore[arg-type]
+            await serve(asgi, self._config, shutdown_trigger=self._closing.wait, mode="asgi")
         finally:
             self._done.set()
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, let requests finish for at most `grace` seconds, cancel the rest."""
-        if self._scope is None:
+        if not self._sockets:
             return
         self._closing.set()
+        for each in self._sockets:
+            each.close()
         with anyio.move_on_after(grace):
             await self._done.wait()
-        self._scope.cancel()
+        # hypercorn leaves a mess when it is cancelled itself; without calls it ends on its own.
+        for call in list(self._calls):
+            call.cancel()
         await self._done.wait()
 
 
@@ -111,7 +126,7 @@ def _config(app: App, settings: ServeSettings) -> Any:
     config.include_server_header = False
     config.root_path = settings.root_path
     config.backlog = settings.backlog
-    config.keep_alive_timeout = settings.keep_alive  # type: ignore[assignment]  # any number will do
+    config.keep_alive_timeout = settings.keep_alive  # any number will do
     config.h11_max_incomplete_size = app.settings.max_header_size
     config.h2_max_header_list_size = app.settings.max_header_size
     config.websocket_max_message_size = app.settings.max_websocket_message

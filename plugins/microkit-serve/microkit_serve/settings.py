@@ -69,7 +69,7 @@ def effective(app: App, process: Process, given: Mapping[str, Any]) -> ServeSett
     """
     settings: ServeSettings = app.all_settings.get("serve") or ServeSettings()
     known = {field.name for field in fields(ServeSettings)}
-    return replace(settings, **{key: value for key, value in process.options.items() if key in known} | given)
+    return replace(settings, **{**{key: value for key, value in process.options.items() if key in known}, **given})
 
 
 class QuietErrors(logging.Filter):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -49,7 +49,7 @@ class UvicornServer:
         settings = effective(app, process, self._given)
         sockets = process.listen(self.ingress, settings.host, settings.port, settings.backlog)
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -113,7 +113,7 @@ def _server(config: Any) -> Any:
         opened: Callable[[], None]
 
         @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
+        def capture_signals(self) -> Generator[None]:
             yield  # signals belong to the host
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
