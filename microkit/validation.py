@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import count, repeat
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
@@ -216,9 +217,9 @@ def _compile(tp: Any, text: bool, known: dict[Any, Convert]) -> Convert:
     if tp in (Any, object, annotations.Empty):
         return lambda value: value
     if tp is type(None):
-        return _checked(type(None), "null")
+        return _choice({None: None}, text)
     if tp in _PARSE:
-        return _text(tp) if text else _strict(tp)
+        return _scalar(tp, text)
     if origin is Literal:
         return _choice({value: value for value in parts}, text)
     if isinstance(tp, type) and issubclass(tp, enum.Enum):
@@ -228,7 +229,7 @@ def _compile(tp: Any, text: bool, known: dict[Any, Convert]) -> Convert:
         order = sorted(parts, key=lambda part: (part is type(None), text and part is str))
         return _first([_compile(part, text, known) for part in order if not text or part is not type(None)])
     if origin in _SEQUENCES:
-        items = [_compile(part, text, known) for part in parts if part is not ...]
+        items = [_compile(part, text, known) for part in parts or (Any,) if part is not ...]
         fixed = origin is tuple and bool(parts) and parts[-1] is not ...
         return _sequence(_SEQUENCES[origin], items, fixed=fixed, text=text)
     if origin is dict:
@@ -262,20 +263,7 @@ def _decimal(text: str) -> Decimal:
     return value
 
 
-def _datetime(text: str) -> datetime:
-    if len(text) <= 10:  # a mere date
-        raise ValueError
-    return datetime.fromisoformat(text)
-
-
-def _date(text: str) -> date:
-    if len(text) != 10:
-        raise ValueError
-    return date.fromisoformat(text)
-
-
-_WORDS = {True: ("1", "true", "yes", "on"), False: ("0", "false", "no", "off")}
-_BOOLS = {word: value for value, words in _WORDS.items() for word in words}
+_BOOLS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _PARSE: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "a string"),
     int: (lambda text: int(_digits(text)), "an integer"),
@@ -283,35 +271,14 @@ _PARSE: dict[Any, tuple[Callable[[str], Any], str]] = {
     bool: (lambda text: _BOOLS[text.strip().lower()], "true or false"),
     bytes: (str.encode, "a string"),
     UUID: (UUID, "a UUID"),
-    datetime: (_datetime, "an ISO 8601 date and time"),
-    date: (_date, "an ISO 8601 date"),
+    # Without a time it is no datetime, with one it is no date; an empty text is neither.
+    datetime: (lambda text: datetime.fromisoformat(text if len(text) > 10 else ""), "an ISO 8601 date and time"),
+    date: (lambda text: date.fromisoformat(text if len(text) == 10 else ""), "an ISO 8601 date"),
     time: (time.fromisoformat, "an ISO 8601 time"),
     timedelta: (lambda text: timedelta(seconds=_number(text)), "a number of seconds"),
     Decimal: (_decimal, "a decimal number"),
 }
 _UNPARSABLE = (ValueError, KeyError, InvalidOperation, OverflowError, TypeError, AttributeError)
-
-
-def _text(tp: Any) -> Convert:
-    parse, expected = _PARSE[tp]
-    kind = tp.__name__
-
-    def convert(value: Any) -> Any:
-        try:
-            return value if type(value) is tp else parse(value)
-        except _UNPARSABLE:
-            raise _fail(f"must be {expected}", kind) from None
-
-    return convert
-
-
-def _checked(tp: type, expected: str) -> Convert:
-    def convert(value: Any) -> Any:
-        if isinstance(value, tp):
-            return value
-        raise _fail(f"must be {expected}", tp.__name__)
-
-    return convert
 
 
 # What else than an instance or a string is taken for a type.
@@ -322,10 +289,10 @@ _NUMBERS: dict[Any, Callable[[Any], Any]] = {
 }
 
 
-def _strict(tp: Any) -> Convert:
+def _scalar(tp: Any, text: bool) -> Convert:
     parse, expected = _PARSE[tp]
-    from_number = _NUMBERS.get(tp)
-    from_text = None if tp in (int, float, bool, str) else parse
+    from_number = None if text else _NUMBERS.get(tp)
+    from_text = parse if text or tp not in (int, float, bool) else None
     # A bool is an int and a datetime is a date to Python, but not to a caller.
     subtype = bool if tp is int else datetime if tp is date else None
 
@@ -347,7 +314,8 @@ def _strict(tp: Any) -> Convert:
 
 def _choice(choices: dict[Any, Any], text: bool, tp: Any = None) -> Convert:
     """One of some values; `tp` is the enum whose members they stand for."""
-    shown = {str(value).lower() if isinstance(value, bool) else str(value): value for value in choices}
+    words = {True: "true", False: "false", None: "null"}
+    shown = {words[value] if isinstance(value, bool | None) else str(value): value for value in choices}
     # 1 == True, but is another value.
     known: dict[Any, Any] = dict(shown) if text else {(type(value), value): value for value in choices}
 
@@ -364,7 +332,7 @@ def _choice(choices: dict[Any, Any], text: bool, tp: Any = None) -> Convert:
                     return member
             except (ValueError, TypeError):
                 pass
-        raise _fail(f"must be one of {', '.join(shown if text else map(repr, choices))}", "enum")
+        raise _fail(f"must be {'one of ' * (len(choices) > 1)}{', '.join(shown)}", "enum")
 
     return convert
 
@@ -404,8 +372,6 @@ def _each(items: Iterable[tuple[Any, Convert, Any]]) -> list[Any]:
 
 
 def _sequence(build: type, items: list[Convert], *, fixed: bool, text: bool) -> Convert:
-    item = items[0] if items else None
-
     def convert(value: Any) -> Any:
         if text and isinstance(value, str):
             value = [value]
@@ -413,10 +379,9 @@ def _sequence(build: type, items: list[Convert], *, fixed: bool, text: bool) -> 
             raise _fail("must be an array", "list")
         if fixed and len(value) != len(items):
             raise _fail(f"must have {len(items)} items", "list")
-        if fixed:
-            return build(_each(zip(range(len(items)), items, value, strict=True)))
+        values = _each(zip(count(), items if fixed else repeat(items[0]), value, strict=False))
         try:
-            return build(value if item is None else _each((index, item, each) for index, each in enumerate(value)))
+            return build(values)
         except TypeError:  # a set of what cannot be hashed
             raise _fail("must have simple items", "list") from None
 
@@ -433,6 +398,10 @@ def _mapping(key: Convert, item: Convert) -> Convert:
     return convert
 
 
+def _absent(value: Any) -> Any:
+    raise _fail("is missing", "missing")
+
+
 def _dataclass(tp: Any, known: dict[Any, Convert]) -> Convert:
     if tp in known:
         return lambda value: known[tp](value)
@@ -443,21 +412,15 @@ def _dataclass(tp: Any, known: dict[Any, Convert]) -> Convert:
         converters = {name: _compile(hints[name], False, known) for name in fields}
     except (NameError, TypeError) as exc:
         raise TypeError(f"the fields of {_shown(tp)} cannot be validated: {exc}") from exc
-    required = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
+    required = {f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING}
 
     def convert(value: Any) -> Any:
         if isinstance(value, tp):
             return value
         if not isinstance(value, dict):
             raise _fail("must be an object", "object")
-        missing: list[Problem] = [((name,), "is missing", "missing") for name in required if name not in value]
-        given = [name for name in converters if name in value]
-        try:
-            values = _each((name, converters[name], value[name]) for name in given)
-        except Invalid as exc:
-            raise Invalid(*missing, *exc.problems) from None
-        if missing:
-            raise Invalid(*missing)
+        given = [name for name in converters if name in value or name in required]
+        values = _each((n, converters[n] if n in value else _absent, value.get(n)) for n in given)
         try:
             return tp(**dict(zip(given, values, strict=True)))
         except PublicError:
