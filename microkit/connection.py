@@ -32,8 +32,9 @@ class Connection:
         self.app = app
         self.peer = peer
         self.owner: ScopeOwner
+        self._error: BaseException | None
+        self._closed: anyio.Event
         self._group: Any = None
-        self._error: BaseException | None = None
 
     async def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a procedure over this connection; see `App.call`."""
@@ -49,6 +50,7 @@ class Connection:
     async def __aenter__(self) -> Self:
         await self.app.runtime.ensure_started()
         self.owner = ScopeOwner(Scope.CONNECTION, self.app.owner)
+        self._error, self._closed = None, anyio.Event()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         await self._group.start(self._serve)
@@ -62,13 +64,16 @@ class Connection:
             try:
                 await owner.serve()
             finally:
-                failure = await owner.close(self.app.settings.teardown_timeout, shield, self._error)
+                try:
+                    failure = await owner.close(self.app.settings.teardown_timeout, shield, self._error)
+                finally:
+                    self._closed.set()
                 if failure is not None:
                     _logger.error("the connection scope of %s failed", self.peer, exc_info=failure)
 
     async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         self._error = exc
         self.owner.stop()
-        # Not told of the exception, a task group does not wrap it.
         with anyio.CancelScope(shield=True):
-            await self._group.__aexit__(None, None, None)
+            await self._closed.wait()
+        await self._group.__aexit__(None, None, None)  # not told of the exception, so that it does not wrap it

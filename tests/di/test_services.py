@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from microkit import (
@@ -346,7 +347,9 @@ def test_tags_stack_and_change_nothing_else() -> None:
 @pytest.mark.feature("F000-08")
 async def test_a_tag_is_a_lazy_collection_in_order(app: App, get: Any) -> None:
     One.built = Two.built = 0
-    app.registry.add_services([One, Two, Provider(Three, tags=("plugin",)), Provider("text", value=5, tags=("plugin",))])
+    app.registry.add_services(
+        [One, Two, Provider(Three, tags=("plugin",)), Provider("text", value=5, tags=("plugin",))]
+    )
 
     class Host:
         def __init__(self, plugins: Annotated[TaggedServices, Tagged("plugin")]) -> None:
@@ -440,7 +443,10 @@ async def test_the_applications_container(app: App) -> None:
         with pytest.raises(ResolutionError, match="call"):
             app.registry.add(Provider("short", object, scope="call"))
             await app.container.get("short")
-        assert await app.container.call(lambda a, settings=Depends(Settings): (a, settings.url), {"a": 1}) == (1, "sqlite")
+        assert await app.container.call(lambda a, settings=Depends(Settings): (a, settings.url), {"a": 1}) == (
+            1,
+            "sqlite",
+        )
 
 
 async def test_the_container_needs_a_running_application(app: App) -> None:
@@ -516,7 +522,7 @@ async def test_concurrent_asks_within_a_call_make_one_instance(app: App, get: An
 
     async def slow() -> object:
         runs.append(1)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return object()
 
     app.registry.register("slow", slow, scope="call")
