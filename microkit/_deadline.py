@@ -88,18 +88,22 @@ async def protected(shield: anyio.CancelScope, grace: float, coroutine: Coroutin
         shield: an entered scope of this task. After `grace` it is cancelled for good.
     """
 
-    def protect() -> None:
-        shield.shield = True
+    limited = False
+
+    def limit() -> None:
+        nonlocal limited
+        limited = True
         shield.deadline = anyio.current_time() + grace
 
-    if anyio.current_effective_deadline() == -math.inf:
-        protect()  # cancelled already: a checkpoint begun without the shield would wait for the cancellation in vain
+    # Shielded from the start: a checkpoint that begins unshielded in a cancelled scope waits for its cancellation.
+    shield.shield = True
     try:
-        return await _Watched(coroutine, protect)
+        return await _Watched(coroutine, limit)
     finally:
-        if shield.shield and not shield.cancel_called:
+        if not shield.cancel_called:
             shield.shield = False
-            shield.deadline = float("inf")
+            if limited:
+                shield.deadline = math.inf
 
 
 def current_scope() -> object:

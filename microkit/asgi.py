@@ -91,7 +91,7 @@ async def _invoke_shielded(request: Request, send: Any) -> Reply | None:
     Returns:
         The reply to send, or None if it was sent.
     """
-    with anyio.CancelScope() as request._shield:
+    with request.app.runtime.new_scope() as request._shield:
         try:
             reply = await request.plan.invoke(request)
         except BaseException as exc:

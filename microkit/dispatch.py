@@ -39,7 +39,7 @@ async def run(call: Call, deliver: Deliver) -> Reply:
     finished = _observe(call)
     if call.plan.shielded:
         reply = None
-        with anyio.CancelScope() as call._shield:
+        with call.app.runtime.new_scope() as call._shield:
             reply = await _in_group(call, deliver)
         if reply is None:
             reply = cut_reply(call)

@@ -47,6 +47,7 @@ class Runtime:
         self.background: set[anyio.CancelScope] = set()
         self.state: dict[str, Any] = {}
         self.tasks: Any = None
+        self.new_scope: type[anyio.CancelScope] = anyio.CancelScope
         self.running = False
         self.ready = False
         self.processes = 1
@@ -144,6 +145,7 @@ class Runtime:
                     tasks.cancel_scope.cancel()
                 # Entered before everything that shutdown leaves, so that it can shield that.
                 with anyio.CancelScope() as self._shield:
+                    self.new_scope = type(self._shield)  # the backend's own: anyio's face looks it up at each call
                     try:
                         await self._start(undo)
                         self.running = self.ready = True
