@@ -225,7 +225,7 @@ class Reply:
     @property
     def streams(self) -> bool:
         """Whether the body is still to be produced."""
-        return self.body is not None and not isinstance(self.body, bytes)
+        return not isinstance(self.body, bytes) and hasattr(self.body, "__aiter__")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status.name} {self.http_status}>"
