@@ -330,3 +330,12 @@ def test_a_constraint_on_a_path_parameter_fails_too(app: App) -> None:
 
     with pytest.raises(ResolutionError, match="no validator checks Gt"):
         app.build()
+
+
+async def test_a_name_inside_of_annotated_is_resolved(app: App) -> None:
+    async def read(page: Any, item: Any) -> Any:
+        return [page, item]
+
+    read.__annotations__ |= {"page": Annotated["int", Query()], "item": Annotated["Item | None", Body(None)]}
+    app.post("/")(read)
+    assert await send(app, "POST", "/?page=2", {"name": "x"}) == (200, [2, {"name": "x", "price": 0.0}])
