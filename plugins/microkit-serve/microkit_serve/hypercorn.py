@@ -11,7 +11,7 @@ import anyio
 
 from microkit.errors import StartupError
 
-from .settings import QUIET, ServeSettings, effective
+from .settings import QUIET, ServeSettings, checked, effective
 from .uvicorn import address
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class HypercornServer:
                 "hypercorn, the HTTP server for trio and HTTP/2, is not installed. Install the extra "
                 "(`pip install 'microkit-serve[trio]'`), or run on --backend asyncio with uvicorn."
             )
-        self._given = settings
-        self._calls: set[anyio.CancelScope] = set()
+        self._given = checked(settings)
+        self._requests: set[anyio.CancelScope] = set()
+        self._websockets: set[anyio.CancelScope] = set()
         self._sockets: list[socket.socket] = []
         self._closing = anyio.Event()
         self._done = anyio.Event()
@@ -76,13 +77,15 @@ class HypercornServer:
 
         async def asgi(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "lifespan":
+                is_websocket = scope["type"] == "websocket"
+                calls = self._websockets if is_websocket else self._requests
                 with anyio.CancelScope() as call:
-                    self._calls.add(call)
+                    calls.add(call)
                     try:
                         await app(scope, receive, send)
                     finally:
-                        self._calls.discard(call)
-                if call.cancelled_caught and scope["type"] == "websocket":
+                        calls.discard(call)
+                if call.cancelled_caught and is_websocket:
                     with contextlib.suppress(Exception):  # it may be closed already
                         await send({"type": "websocket.close", "code": 1012})
                 return
@@ -99,16 +102,18 @@ class HypercornServer:
             self._done.set()
 
     async def stop(self, grace: float) -> None:
-        """Stop accepting, let requests finish for at most `grace` seconds, cancel the rest."""
+        """Stop accepting, close WebSockets, let requests finish for at most `grace` seconds, cancel the rest."""
         if not self._sockets:
             return
         self._closing.set()
         for each in self._sockets:
             each.close()
+        for call in list(self._websockets):  # they would not end by themselves; uvicorn closes them, too
+            call.cancel()
         with anyio.move_on_after(grace):
             await self._done.wait()
         # hypercorn leaves a mess when it is cancelled itself; without calls it ends on its own.
-        for call in list(self._calls):
+        for call in list(self._requests):
             call.cancel()
         await self._done.wait()
 
@@ -130,7 +135,7 @@ def _config(app: App, settings: ServeSettings) -> Any:
     config.h11_max_incomplete_size = app.settings.max_header_size
     config.h2_max_header_list_size = app.settings.max_header_size
     config.websocket_max_message_size = app.settings.max_websocket_message
-    config.websocket_ping_interval = settings.websocket_ping
+    # No pings: hypercorn does not look for the answers, and holds a closed connection until the next one is due.
     # The deadline is the one of `stop`; hypercorn is only told to wait for longer than any.
     config.graceful_timeout = 86_400.0
     config.certfile, config.keyfile = settings.certfile, settings.keyfile

@@ -27,7 +27,8 @@ class ServeSettings:
         root_path: path prefix that a proxy in front has taken away.
         access_log: let the server log each request.
         keep_alive: seconds that an idle connection is kept.
-        websocket_ping: seconds between pings of an idle WebSocket; one that does not answer in as many is closed.
+        websocket_ping: seconds between pings of a WebSocket; one that does not answer in as many is closed (uvicorn
+            only).
         max_connections: connections served at a time; more get 503 (uvicorn only). None is no limit.
         certfile, keyfile: PEM files; both together turn TLS on, and with it HTTP/2 under hypercorn.
         keyfile_password: of `keyfile`, if it is encrypted.
@@ -59,6 +60,20 @@ class ServeSettings:
         return "http" if self.certfile is None else "https"
 
 
+KEYS = frozenset(field.name for field in fields(ServeSettings))
+
+
+def checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a server, which are names of settings.
+
+    Raises:
+        TypeError: one is no setting.
+    """
+    if unknown := given.keys() - KEYS:
+        raise TypeError(f"unknown setting {sorted(unknown)[0]!r}; there are: {', '.join(sorted(KEYS))}")
+    return given
+
+
 def effective(app: App, process: Process, given: Mapping[str, Any]) -> ServeSettings:
     """The settings for one server: its own arguments beat those of `app.run`, which beat the settings.
 
@@ -68,8 +83,7 @@ def effective(app: App, process: Process, given: Mapping[str, Any]) -> ServeSett
         given: the server's own arguments, by the name of the setting.
     """
     settings: ServeSettings = app.all_settings.get("serve") or ServeSettings()
-    known = {field.name for field in fields(ServeSettings)}
-    return replace(settings, **{**{key: value for key, value in process.options.items() if key in known}, **given})
+    return replace(settings, **{**{key: value for key, value in process.options.items() if key in KEYS}, **given})
 
 
 class QuietErrors(logging.Filter):

@@ -12,7 +12,7 @@ import anyio
 
 from microkit.errors import StartupError
 
-from .settings import QUIET, effective
+from .settings import QUIET, checked, effective
 
 if TYPE_CHECKING:
     import socket
@@ -34,7 +34,7 @@ class UvicornServer:
     ingress = "http"
 
     def __init__(self, **settings: Any) -> None:
-        self._given = settings
+        self._given = checked(settings)
         self._server: Any = None
         self._done = anyio.Event()
 
@@ -97,7 +97,7 @@ class UvicornServer:
             self._done.set()
 
     async def stop(self, grace: float) -> None:
-        """Stop accepting, let requests finish for at most `grace` seconds, cancel the rest."""
+        """Stop accepting, close WebSockets, let requests finish for at most `grace` seconds, cancel the rest."""
         if self._server is None or not self._server.started:
             return
         self._server.config.timeout_graceful_shutdown = grace
