@@ -57,8 +57,8 @@ def query_string(params: Pairs) -> str:
     return urlencode(pairs)
 
 
-def _pairs(pairs: Pairs) -> list[tuple[str, Any]]:
-    return [*pairs.items()] if isinstance(pairs, Mapping) else [*pairs]
+def _pairs(pairs: Any) -> list[tuple[str, Any]]:
+    return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
 
 
 def _text(value: Any) -> str:

@@ -311,7 +311,8 @@ class TestClient:
     ) -> dict[str, Any]:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        own = [*headers.items()] if isinstance(headers, Mapping) else [*(headers or ())]
+        pairs_of: Any = headers.items() if isinstance(headers, Mapping) else headers or ()
+        own: list[tuple[str, str]] = list(pairs_of)
         jar = self.cookies.header(unquote_to_bytes(parts.path).decode(errors="replace"), secure=secure)
         pairs = [jar, *(f"{name}={value}" for name, value in (cookies or {}).items())]
         defaults = [("host", parts.netloc), ("accept", "*/*"), ("user-agent", "microkit-testkit"), *described]

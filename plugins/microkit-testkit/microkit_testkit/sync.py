@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -53,8 +54,10 @@ class Synced:
         self._block = self._portal.wrap_async_context_manager(self._target)
         return _synced(self._block.__enter__(), self._portal)
 
-    def __exit__(self, *exc_info: object) -> bool | None:
-        return self._block.__exit__(*exc_info)
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, exc, trace)
 
     def __repr__(self) -> str:
         return repr(self._target)

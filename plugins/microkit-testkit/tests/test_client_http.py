@@ -193,7 +193,7 @@ async def test_a_response_that_is_cut_off_is_an_error(app: App) -> None:
         with pytest.raises(ConnectionCut) as caught:
             await client.get("/cut")
         assert caught.value.response.content == b"half"
-        with pytest.raises(ConnectionCut):
+        with pytest.raises(ConnectionCut):  # noqa: PT012
             async with client.stream("GET", "/cut") as response:
                 assert await response.receive() == b"half"
                 await response.read()

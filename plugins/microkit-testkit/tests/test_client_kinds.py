@@ -84,7 +84,7 @@ async def test_a_websocket_talks_both_ways(app: App) -> None:
 
 async def test_a_failing_socket_handler_gives_its_exception_or_the_close_code(app: App) -> None:
     async with TestClient(app) as client:
-        with pytest.raises(LookupError):
+        with pytest.raises(LookupError):  # noqa: PT012
             async with client.websocket("/echo") as ws:
                 await ws.send_text("fail")
                 await ws.wait_closed()

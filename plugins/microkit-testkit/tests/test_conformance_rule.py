@@ -48,3 +48,11 @@ def test_an_honest_subclass_passes(suite: type[RouterSuite]) -> None:
 def test_a_case_is_not_changed_in_silence(suite: type[RouterSuite]) -> None:
     with pytest.raises(AssertionError, match=rf"{CASE}.*xfail"):
         suite().test_every_case_of_the_suite_is_kept()
+
+
+def test_a_suite_cannot_be_switched_off_in_silence() -> None:
+    with pytest.raises(TypeError, match="switches its suite off"):
+        type("Silent", (RouterSuite,), {"test_every_case_of_the_suite_is_kept": None})
+    with pytest.raises(TypeError, match="switches its suite off"):
+        type("Skipped", (RouterSuite,), {"pytestmark": pytest.mark.skip})
+    assert type("Explained", (RouterSuite,), {"pytestmark": pytest.mark.skip(reason="needs a server")})

@@ -16,6 +16,14 @@ class ConformanceSuite:
     every exception is visible in the report of the tests.
     """
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not _is_ours(cls) and ("test_every_case_of_the_suite_is_kept" in vars(cls) or _unexplained(cls)):
+            raise TypeError(
+                f"{cls.__name__} switches its suite off. Mark single cases with @pytest.mark.xfail(reason=...), or skip "
+                f"the class with a reason."
+            )
+
     def test_every_case_of_the_suite_is_kept(self) -> None:
         changed = changed_cases(type(self))
         assert not changed, (
@@ -38,6 +46,14 @@ def changed_cases(suite: type[Any]) -> list[str]:
         if not _is_ours(owner) and not _excused(vars(owner)[name]):
             changed.append(name)
     return changed
+
+
+def _unexplained(suite: type[Any]) -> bool:
+    marks = vars(suite).get("pytestmark", [])
+    marks = [getattr(mark, "mark", mark) for mark in (marks if isinstance(marks, list) else [marks])]
+    return vars(suite).get("__test__") is False or any(
+        mark.name in ("skip", "skipif", "xfail") and not mark.kwargs.get("reason") for mark in marks
+    )
 
 
 def _is_ours(base: type[Any]) -> bool:
