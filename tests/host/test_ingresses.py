@@ -167,3 +167,29 @@ def test_what_cannot_be_opened_is_one_paragraph(
     text = paragraph(program)
     for each in expected:
         assert each in text
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "expected"),
+    [
+        ("other:app", HELLO, "There is no module 'other'"),
+        ("app:application", HELLO, "has no attribute 'application'"),
+        ("app:hello", HELLO, "not a microkit application"),
+        ("app:app", HELLO + "    1 / 0\n", "ZeroDivisionError: division by zero (app.py:8 in <module>)"),
+        ("app:app", HELLO.replace("App()", "App(plugins=['broken'])"), "'broken'"),
+    ],
+    ids=["module", "attribute", "no application", "failing import", "failing plugin"],
+)
+def test_an_application_that_cannot_be_loaded_is_one_paragraph(
+    start: Any, paragraph: Any, target: str, source: str, expected: str
+) -> None:
+    program = start(source, command=["-m", "microkit", "run", target, "--port", "0"])
+    assert program.wait() == 1
+    assert expected in paragraph(program)
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "0"], ["--port", "x"], ["--backend", "curio"], ["--nonsense"]])
+def test_wrong_usage_is_code_2(start: Any, arguments: list[str]) -> None:
+    program = start(HELLO, *arguments)
+    assert program.wait() == 2
+    assert "Traceback" not in "\n".join(program.lines)

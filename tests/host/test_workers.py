@@ -16,7 +16,7 @@ APP = """
     app = App()
 
     def say(text):
-        os.write(1, f"{text} {os.getpid()}\n".encode())  # whole lines, of several processes
+        os.write(1, f"{text} {os.getpid()}\\n".encode())  # whole lines, of several processes
 
     @app.get("/pid")
     async def pid() -> int:
