@@ -105,15 +105,19 @@ class Catalog:
             plugin=provider.plugin,
         )
 
-    def dependency(self, key: Any) -> Recipe | None:
+    def dependency(self, key: Any, *, exact: bool = False) -> Recipe | None:
         """The recipe of whatever `Depends` may be given; None if it is neither a service nor callable.
+
+        Args:
+            exact: a service that implements `key` does not stand in for it.
 
         Raises:
             LookupError: several services implement it.
         """
-        found = self.service(key)
-        if found is not None:
-            return found
+        if not exact or key in self.registry or key in self.overrides:
+            found = self.service(key)
+            if found is not None:
+                return found
         abstract = inspect.isabstract(key) or getattr(key, "_is_protocol", False)
         if not callable(key) or get_origin(key) is not None or abstract:
             return None

@@ -83,7 +83,10 @@ class Resolver:
         found = annotations.parameters(endpoint.handler, endpoint.localns)
         given = {}
         if endpoint.owner is not None:
-            given[found[0].name] = self._depends(Depends(endpoint.owner), endpoint.owner, use)
+            owner = self.catalog.dependency(endpoint.owner, exact=True)
+            if owner is None:
+                raise self._error(None, use, f"{_type_name(endpoint.owner)} cannot be called to make an instance")
+            given[found[0].name] = self._node(owner, use)
         return self._checked(self._fill(use, found, given))
 
     def middleware(self, func: Any, skip: int, label: str) -> Bound:

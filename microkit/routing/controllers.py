@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..endpoint import Binding, Endpoint, caller_locals
-from ..triggers import Route, SocketRoute, Trigger
+from microkit.endpoint import Binding, Endpoint, caller_locals
+from microkit.triggers import Route, SocketRoute, Trigger
 
 if TYPE_CHECKING:
     from .groups import Router
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARKS = "__microkit_bindings__"
+_MARKED = "__microkit_marked__"
 
 
 def on(trigger: Trigger, **options: Any) -> Callable[[F], F]:
@@ -28,8 +30,12 @@ def on(trigger: Trigger, **options: Any) -> Callable[[F], F]:
 
 
 def _mark(trigger: Trigger, options: dict[str, Any], localns: dict[str, Any] | None) -> Callable[[F], F]:
+    body = sys._getframe(2).f_locals
+
     def mark(func: F) -> F:
         func.__dict__.setdefault(_MARKS, []).append((trigger, options, localns))
+        if "__qualname__" in body and func not in body.setdefault(_MARKED, []):
+            body[_MARKED].append(func)  # in the body of a class: a later method of the same name must not hide it
         return func
 
     return mark
@@ -51,7 +57,8 @@ def _verb(method: str, path: str, **options: Any) -> Callable[[F], F]:
 
 
 get, post, put, patch, delete, head, options, trace, connect = (
-    partial(_verb, method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT")
+    partial(_verb, method)
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT")
 )
 
 
@@ -64,28 +71,27 @@ def marked_bindings(obj: Any, group: Router | None = None) -> list[Binding] | No
     """The bindings of a marked function, of a class with marked methods, or of an instance of one; None if unmarked.
 
     A class is an injected owner: an instance is made per call, or is the registered service. Two methods of one class
-    may share a name, as long as they were both marked when they were defined.
+    may share a name.
     """
-    if inspect.isclass(obj):
-        return _of_class(obj, owner=obj) or None
     if inspect.isroutine(obj):
         return [_bind(obj, mark, None) for mark in getattr(obj, _MARKS, ())] or None
-    bindings = [
-        _bind(getattr(obj, name), mark, None) for name, func in _functions(type(obj)) for mark in func.__dict__[_MARKS]
-    ]
-    return bindings or None
+    if inspect.isclass(obj):
+        return [_bind(func, mark, obj) for func in _functions(obj) for mark in func.__dict__[_MARKS]] or None
+    return [
+        _bind(func.__get__(obj), mark, None) for func in _functions(type(obj)) for mark in func.__dict__[_MARKS]
+    ] or None
 
 
-def _of_class(cls: type, owner: Any) -> list[Binding]:
-    return [_bind(func, mark, owner) for _, func in _functions(cls) for mark in func.__dict__[_MARKS]]
-
-
-def _functions(cls: type) -> Iterator[tuple[str, Any]]:
+def _functions(cls: type) -> Iterator[Any]:
     names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
     for name in names:
         func = inspect.getattr_static(cls, name)
+        home = next(base for base in cls.__mro__ if name in vars(base))
+        for hidden in vars(home).get(_MARKED, ()):
+            if hidden.__name__ == name and hidden.__dict__[_MARKS] is not getattr(func, _MARKS, None):
+                yield hidden
         if inspect.isfunction(func) and _MARKS in func.__dict__:
-            yield name, func
+            yield func
 
 
 def _bind(func: Any, mark: tuple[Trigger, dict[str, Any], Any], owner: Any) -> Binding:

@@ -89,9 +89,7 @@ async def test_a_name_for_the_type_checker_alone_is_told_apart(app: App) -> None
     @app.get("/")
     async def handler(secret: Secret | None = None) -> None: ...
 
-    with pytest.raises(
-        ResolutionError, match=r"'Secret \| None' cannot be resolved \(is it imported under TYPE_CHECKING"
-    ):
+    with pytest.raises(ResolutionError, match=r"'Secret \| None' cannot be resolved \(.*TYPE_CHECKING"):
         app.build()
 
 

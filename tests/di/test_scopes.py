@@ -108,7 +108,7 @@ async def test_connection_scope_is_shared_by_the_procedures_of_a_connection(app:
         await app.call("a.one")  # without a connection the call is one
         assert log == ["+session", "-session"]
         log.clear()
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound):  # noqa: PT012
             async with app.connection() as connection:
                 await connection.call("a.one")
                 await connection.call("a.fails")
@@ -151,7 +151,7 @@ class Async(Closes):
     async def __aenter__(self) -> None:
         self.log.append("+async")
 
-    async def __aexit__(self, kind: Any, exc: Any, traceback: Any) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, exc: object, traceback: object) -> None:
         self.log.append(f"-async {kind and kind.__name__}")
 
 
@@ -159,7 +159,7 @@ class Sync(Closes):
     def __enter__(self) -> None:
         self.log.append("+sync")
 
-    def __exit__(self, kind: Any, exc: Any, traceback: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, exc: object, traceback: object) -> None:
         self.log.append(f"-sync {kind and kind.__name__}")
 
 
