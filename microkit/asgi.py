@@ -255,9 +255,14 @@ async def serve_lifespan(app: App, scope: dict[str, Any], receive: Any, send: An
     except Exception as exc:
         await send({"type": "lifespan.startup.failed", "message": startup_message(exc)})
         return
-    await send({"type": "lifespan.startup.complete"})
-    while (await receive())["type"] != "lifespan.shutdown":
-        pass
+    try:
+        await send({"type": "lifespan.startup.complete"})
+        while (await receive())["type"] != "lifespan.shutdown":
+            pass
+    except BaseException:  # the server gave up without a word
+        with anyio.CancelScope(shield=True):
+            await app.runtime.stop()
+        raise
     try:
         await app.runtime.stop()
     except Exception as exc:

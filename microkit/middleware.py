@@ -186,8 +186,8 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(reply: Reply, change: dict[str, Any], request: Request) -> Reply:
     if "body" in change:
-        body = change["body"]
-        response = request.app.renderers.owned(b"" if body is None else body)
+        body = b"" if change["body"] is None else change["body"]
+        response = request.app.renderers.owned(body)
         # Length and tag belong to the old body; its type stays, unless the new body decides that by itself.
         dropped = {b"content-length", b"etag"}
         old_type = reply.headers.get("content-type", "")

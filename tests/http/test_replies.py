@@ -463,17 +463,20 @@ def test_an_http_exception_has_an_error_status(status: int) -> None:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
+CONTENT = b"0123456789" * 20
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "report.txt"
-    path.write_bytes(b"0123456789" * 20)
+    path.write_bytes(CONTENT)
     return path
 
 
 async def test_a_file_is_sent_in_pieces_with_length_type_and_tag(file: Path) -> None:
     app = answering(lambda: FileResponse(file, chunk_size=64))
     reply = await request(app)
-    assert (reply.body, reply.complete) == (file.read_bytes(), True)
+    assert (reply.body, reply.complete) == (CONTENT, True)
     assert (reply.headers["content-length"], reply.headers["content-type"]) == ("200", "text/plain")
     assert reply.headers["etag"].startswith('"')
     assert [len(piece) for piece in reply.pieces] == [64, 64, 64, 8]
@@ -485,9 +488,9 @@ async def test_a_file_that_grows_while_it_is_sent_ends_at_its_length(file: Path)
     app = application()
 
     @app.get("/")
-    async def handler() -> FileResponse:
+    def handler() -> FileResponse:
         response = FileResponse(file)
-        file.write_bytes(file.read_bytes() + b"more")
+        file.write_bytes(CONTENT + b"more")
         return response
 
     reply = await request(app)
@@ -536,7 +539,7 @@ async def test_a_file_that_a_middleware_changes_is_not_left_to_the_server(file: 
 
     app.add_middleware(shouts)
     reply = await request(app, extensions={"http.response.pathsend": {}})
-    assert reply.body == file.read_bytes().replace(b"0", b"X")
+    assert reply.body == CONTENT.replace(b"0", b"X")
 
 
 @pytest.mark.parametrize(

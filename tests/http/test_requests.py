@@ -144,8 +144,7 @@ async def test_a_handler_may_stream_the_body(app: App) -> None:
 
     @app.post("/stream")
     async def stream(request: Request) -> str:
-        async for piece in request.stream():
-            pieces.append(piece)
+        pieces.extend([piece async for piece in request.stream()])
         with pytest.raises(RuntimeError, match="already read"):
             await request.body()
         return "done"
