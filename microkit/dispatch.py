@@ -220,7 +220,8 @@ async def handle(app: App, call: Call) -> Reply:
     # Its stream may outlive this function, and its scopes may hold task groups: they live in a task of their own.
     handover, replies = anyio.create_memory_object_stream[Any](0)
     scope = anyio.CancelScope()
-    app.runtime.tasks.start_soon(_run_detached, call, handover, scope)
+    ended = anyio.Event()
+    app.runtime.tasks.start_soon(_run_detached, call, handover, scope, ended)
     try:
         first = await replies.receive()
     except BaseException:
@@ -231,7 +232,7 @@ async def handle(app: App, call: Call) -> Reply:
         replies.close()
         raise first
     if first.streams:
-        first.body = _received(replies, scope)
+        first.body = _received(replies, scope, ended)
     else:
         replies.close()
     return first
@@ -243,7 +244,7 @@ async def _read_body(reply: Reply) -> None:
         reply.body = b"".join([piece async for piece in pieces])
 
 
-async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope) -> None:
+async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, ended: anyio.Event) -> None:
     async def deliver(reply: Reply) -> None:
         stream: Any = reply.body if reply.streams else None
         await handover.send(reply)
@@ -263,9 +264,11 @@ async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope) -> 
                     await handover.send(exc)
                 except anyio.BrokenResourceError:
                     _logger.error("call %s failed after its caller had left", call.id, exc_info=exc)
+            finally:
+                ended.set()
 
 
-async def _received(replies: Any, scope: anyio.CancelScope) -> AsyncIterator[Any]:
+async def _received(replies: Any, scope: anyio.CancelScope, ended: anyio.Event) -> AsyncIterator[Any]:
     try:
         async with replies:
             async for item in replies:
@@ -274,6 +277,8 @@ async def _received(replies: Any, scope: anyio.CancelScope) -> AsyncIterator[Any
                 yield item
     finally:
         scope.cancel()
+        with anyio.CancelScope(shield=True):  # who leaves a stream early finds its scopes closed; they have their grace
+            await ended.wait()
 
 
 async def call_procedure(app: App, request: RpcRequest) -> Any:
