@@ -19,8 +19,7 @@ async def test_a_handler_that_receives_at_once_never_reads_beside_the_pump() -> 
     @app.websocket("/")
     async def handler(ws: WebSocket) -> None:
         await ws.accept()
-        async for message in ws:
-            got.append(message)
+        got.extend([message async for message in ws])
 
     send, receive = anyio.create_memory_object_stream[dict[str, Any]](10)
 
