@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
@@ -161,6 +161,31 @@ def parameters(obj: Any, localns: Mapping[str, Any] | None = None) -> list[Param
     names = _namespaces(obj, localns)
     bound = set(_bound_names(obj))
     return [_parameter(each, names) for each in signature.parameters.values() if each.name not in bound]
+
+
+def positional(func: Any, found: Sequence[Parameter], given: Iterable[str]) -> tuple[Callable[..., Any], list[str]]:
+    """`func` as a callable of positional arguments alone.
+
+    Args:
+        func: what `found` are the parameters of.
+        found: all its parameters; plain ones that are not given come first, and are passed through.
+        given: the names that get a value; those that are no plain parameter go by name.
+
+    Returns:
+        The callable, and the given names in the order in which it takes them. What else it is called with is passed on.
+    """
+    given = list(given)
+    plain = [each.name for each in found if not each.variadic and not each.keyword_only]
+    named = [name for name in given if name not in plain]
+    order = [*(name for name in plain if name in given), *named]
+    if not named:
+        return func, order
+    count, end = len(plain), len(plain) + len(named)
+
+    def call(*values: Any, **others: Any) -> Any:
+        return func(*values[:count], *values[end:], **dict(zip(named, values[count:end], strict=True)), **others)
+
+    return call, order
 
 
 def return_annotation(obj: Any, localns: Mapping[str, Any] | None = None) -> Any:

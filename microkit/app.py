@@ -21,8 +21,7 @@ from .container import Container
 from .di import Registry, Scope
 from .errors import ConfigurationError, PluginError
 from .executor import ExecutorSpec
-from .graph import Node, ScopeOwner
-from .http import Request
+from .graph import Node
 from .lifespan import Runtime
 from .middleware import MiddlewareList, MiddlewareSpec
 from .plugins import PluginManager
@@ -33,12 +32,13 @@ from .routing.matching import RouterSpec
 from .routing.pattern import Converters
 from .routing.table import Table
 from .schedule import Clock, Scheduler, SystemClock
+from .scopes import ScopeOwner
 from .selection import Selection
 from .session import SessionBackend
 from .settings import KernelSettings, find_project_table, load_settings
 from .transport import TransportSpec
 from .triggers import TriggerSpec
-from .validation import ValidatorSpec, Validators
+from .validation import Validators, ValidatorSpec
 
 if TYPE_CHECKING:
     from .hooks import Hooks

@@ -9,7 +9,7 @@ import anyio
 
 from .di import Scope
 from .dispatch import call_procedure
-from .graph import ScopeOwner
+from .scopes import ScopeOwner
 
 if TYPE_CHECKING:
     from .app import App

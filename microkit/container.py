@@ -13,8 +13,8 @@ from .graph import call_maybe_async
 
 if TYPE_CHECKING:
     from .app import App
-    from .graph import LiveScope
     from .resolve import Resolver
+    from .scopes import LiveScope
 
 
 class Container:

@@ -15,8 +15,9 @@ from ._deadline import protected
 from .annotations import describe
 from .di import Scope
 from .errors import ConfigurationError, MicrokitError, StartupError
-from .graph import ScopeOwner, call_maybe_async
+from .graph import call_maybe_async
 from .mounting import mounted_lifespan
+from .scopes import ScopeOwner
 
 if TYPE_CHECKING:
     from .app import App

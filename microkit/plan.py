@@ -23,9 +23,10 @@ from .di import Scope
 from .endpoint import Binding, Endpoint
 from .errors import ConfigurationError, PublicError, StatusCode, ValidationError
 from .executor import ExecutorSpec
-from .graph import CALL, CallScope, Exit, Mode, Node, Steps, leave_scope
+from .graph import CALL, Exit, Mode, Node, Steps, leave_scope
 from .middleware import MiddlewareSpec
 from .renderers import Renderers, error_reply, internal_error
+from .scopes import CallScope
 from .sockets import close_code, socket_handler, socket_reply
 
 if TYPE_CHECKING:

@@ -161,7 +161,8 @@ class Resolver:
         for parameter in unclaimed:
             source = sources.get(parameter.name)
             filled[parameter.name] = _bound(source) if source else self._last_resort(parameter, use, len(found) == 1)
-        call, nodes = _positional(use.func, found, filled)
+        call, names = annotations.positional(use.func, found, filled)
+        nodes = [filled[name] for name in names]
         if use.is_handler and self.kind is Kind.RPC and not any(map(_is_whole_call, nodes)):
             return self._refusing_others(call, nodes, unclaimed, variadic)
         return call, nodes
@@ -404,8 +405,6 @@ class Resolver:
                     f"let it take a Container and ask when it is needed."
                 )
 
-    # -- errors --------------------------------------------------------------------------------------------------------
-
     def _error(self, parameter: Parameter | None, use: _Use, why: str = "") -> ResolutionError:
         where = f"{annotations.describe(use.func)} at {annotations.location(use.func)}"
         needed = f"{use} for {f'binding {self.trigger}' if self.trigger is not None else 'a service'}"
@@ -437,22 +436,6 @@ def _is_whole_call(node: Node) -> bool:
 def _bound(binder: Binder) -> Node:
     mode = Mode.ASYNC if binder.is_async else Mode.SYNC
     return Node(binder.label, mode, binder.get, (CALL,), scope=Scope.BACKGROUND)
-
-
-def _positional(func: Any, found: Sequence[Parameter], filled: Mapping[str, Node]) -> Bound:
-    """`func` as a callable of positional arguments alone; plain parameters that are not filled come first."""
-    plain = [each.name for each in found if not each.variadic and not each.keyword_only]
-    named = [name for name in filled if name not in plain]
-    nodes = [filled[name] for name in (*plain, *named) if name in filled]
-    if not named:
-        return func, nodes
-    count = len(plain)
-
-    def call(*values: Any, **others: Any) -> Any:
-        end = count + len(named)
-        return func(*values[:count], *values[end:], **dict(zip(named, values[count:end], strict=True)), **others)
-
-    return call, nodes
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
