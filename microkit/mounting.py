@@ -12,7 +12,8 @@ import anyio
 from .call import Reply
 from .endpoint import Binding, Endpoint
 from .errors import ClientDisconnect, StartupError
-from .http import Request, Response
+from .http import HTTPConnection, Request, Response
+from .http.paths import root_length
 from .routing.groups import Mounted
 from .triggers import Route, SocketRoute
 from .websocket import WebSocket
@@ -35,20 +36,20 @@ def mount_bindings(mounted: Mounted) -> list[Binding]:
     return bindings if base else bindings[2:]
 
 
-def _child_scope(mounted: Mounted, scope: dict[str, Any]) -> dict[str, Any]:
-    base = "" if mounted.path == "/" else mounted.path
-    root = scope.get("root_path") or ""
-    # Parameters in the mount path make its real text differ from the pattern: take as many segments of the path.
-    depth = len([part for part in base.split("/") if part])
-    below = scope["path"][len(root) :] if scope["path"].startswith(root) else scope["path"]
-    own = "/".join(below.split("/")[: depth + 1])
-    return {**scope, "root_path": root + own, "app_root_path": scope.get("app_root_path", root)}
+def _child_scope(call: HTTPConnection) -> dict[str, Any]:
+    scope, rest = call.scope, call.path_params.get("mounted_path")
+    root = (scope.get("root_path") or "").rstrip("/")
+    path = scope["path"] if root_length(scope) else root + scope["path"]
+    # Prefixes of groups, parameters and encoded slashes make the text differ from the pattern of the mount: ours is
+    # what is left of the path when the rest is taken away.
+    own = path if rest is None else path[: len(path) - len(rest) - 1]
+    return {**scope, "path": path, "root_path": own, "app_root_path": scope.get("app_root_path", root)}
 
 
 def _http_handler(mounted: Mounted) -> Any:
     async def handle(call: Request) -> Reply:
         send_reply, reply_stream = anyio.create_memory_object_stream[Any](0)
-        scope = _child_scope(mounted, call.scope)
+        scope = _child_scope(call)
 
         async def receive() -> Any:
             return await call.receive()
@@ -63,26 +64,37 @@ def _http_handler(mounted: Mounted) -> Any:
                     await send_reply.send(exc)
 
         call.__dict__["task_group"].start_soon(run)
-        while True:
-            try:
-                event = await reply_stream.receive()
-            except anyio.EndOfStream:
-                raise RuntimeError(f"the application mounted at {mounted.path} ended without a reply") from None
-            if isinstance(event, Exception):
-                raise event
-            if event["type"] == "http.response.start":
-                break
-        reply = Response(b"", event["status"])
-        reply.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in event.get("headers", ())]
-        reply.body = _pieces(reply_stream)
+        try:
+            start = await _start(reply_stream, mounted)
+        except BaseException:
+            reply_stream.close()
+            raise
+        reply = Response(b"", start["status"])
+        reply.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
+        reply.body = _Pieces(reply_stream)  # type: ignore[assignment]
         return reply
 
     return handle
 
 
-async def _pieces(stream: Any) -> AsyncIterator[bytes]:
-    async with stream:
-        async for event in stream:
+async def _start(stream: Any, mounted: Mounted) -> Any:
+    """The event that begins the reply; what comes before it is none of ours."""
+    async for event in stream:
+        if isinstance(event, Exception):
+            raise event
+        if event["type"] == "http.response.start":
+            return event
+    raise RuntimeError(f"the application mounted at {mounted.path} ended without a reply")
+
+
+class _Pieces:
+    """The body of a mounted application's reply. An object, so that it can be closed without having been started."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for event in self._stream:
             if isinstance(event, Exception):
                 raise event
             if event["type"] == "http.response.body":
@@ -91,6 +103,10 @@ async def _pieces(stream: Any) -> AsyncIterator[bytes]:
                 if not event.get("more_body", False):
                     return
         raise RuntimeError("a mounted application ended in the middle of its reply")
+
+    async def aclose(self) -> None:
+        """Take no more of it."""
+        await self._stream.aclose()
 
 
 def _socket_handler(mounted: Mounted) -> Any:
@@ -114,7 +130,7 @@ def _socket_handler(mounted: Mounted) -> Any:
                 ws.closed, ws.close_code = True, event.get("code", 1000)
             await ws._send(event)
 
-        await mounted.app(_child_scope(mounted, ws.scope), receive, send)
+        await mounted.app(_child_scope(ws), receive, send)
 
     return handle
 
@@ -142,11 +158,12 @@ async def mounted_lifespan(app: App, mounted: Mounted) -> AsyncIterator[None]:
         if event["type"] == f"lifespan.{kind}.failed":
             raise StartupError(f"The application mounted at {mounted.path} failed: {event.get('message', '')}")
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-        await to_child.send({"type": "lifespan.startup"})
-        await answer("startup")
-        yield
-        await to_child.send({"type": "lifespan.shutdown"})
-        await answer("shutdown")
-        group.cancel_scope.cancel()
+    with to_child, child_receives, child_sends, from_child:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await to_child.send({"type": "lifespan.startup"})
+            await answer("startup")
+            yield
+            await to_child.send({"type": "lifespan.shutdown"})
+            await answer("shutdown")
+            group.cancel_scope.cancel()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+import anyio
 import pytest
 
 import microkit_trie.plugin
@@ -69,9 +70,12 @@ def ask() -> Ask:
             **scope,
         }
         answer = Answer()
+        waiting = [{"type": "http.request", "body": b"", "more_body": False}]
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            if not waiting:
+                await anyio.sleep_forever()  # a client that stays
+            return waiting.pop()
 
         async def send(event: Any) -> None:
             if event["type"] == "http.response.start":
