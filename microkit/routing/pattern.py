@@ -43,8 +43,10 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def _matching(pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    fullmatch = pattern.fullmatch
+
     def parse(text: str) -> Any:
-        if not pattern.fullmatch(text):
+        if fullmatch(text) is None:
             raise ValueError(text)
         return convert(text)
 
