@@ -102,6 +102,8 @@ class Timers:
             running = _Running()
             with pause:
                 while True:
+                    if overlap != "allow" and due <= clock.now():
+                        await running.idle()  # firings that are made up for come one after the other, none is dropped
                     wait = due + random.uniform(0.0, getattr(trigger, "jitter", 0.0))
                     await clock.sleep_until(wait)
                     now = clock.now()
@@ -132,6 +134,12 @@ class _Running:
     def __init__(self) -> None:
         self.count = 0
         self.waiting: Callable[[], Any] | None = None
+        self._ended = anyio.Event()
+
+    async def idle(self) -> None:
+        while self.count:
+            self._ended = anyio.Event()
+            await self._ended.wait()
 
     def offer(self, group: Any, overlap: str, fire: Callable[[], Any], name: str) -> None:
         if self.count and overlap == "skip":
@@ -150,6 +158,7 @@ class _Running:
                 next_fire, self.waiting = self.waiting, None
         finally:
             self.count -= 1
+            self._ended.set()
 
 
 class Scheduler:
