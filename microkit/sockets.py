@@ -68,7 +68,10 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
     ws.plan, ws.values = app.table.sockets.match("WEBSOCKET", scope, ws)
 
     async def deliver(reply: Reply) -> None:
-        await _finish_socket(ws, reply)
+        try:
+            await _finish_socket(ws, reply)
+        except ConnectionClosed:
+            pass  # the client was quicker
 
     if ws.plan.options.get("raw"):
         # A mounted application talks ASGI itself.

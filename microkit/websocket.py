@@ -41,12 +41,13 @@ class WebSocket(HTTPConnection):
     ) -> None:
         self.scope = scope or {"type": "websocket", "path": "/", "query_string": b"", "headers": [], "subprotocols": []}
         self._receive = receive
-        self._send = send
+        self._send_event = send
         self._messages: deque[Any] = deque()
         self._arrived = anyio.Event()
         self._space = anyio.Event()
-        self._waiting = False
+        self._waiting = 0
         self._pumped = False
+        self._by_peer = False
         self.accepted = False
         self.closed = False
         self.close_code: int | None = None
@@ -70,7 +71,7 @@ class WebSocket(HTTPConnection):
         if origin is None or (allowed is not None and ("*" in allowed or origin in allowed)):
             return
         own = f"{'https' if self.scope.get('scheme') == 'wss' else 'http'}://{self.headers.get('host', '')}"
-        if origin != own and (allowed is not None or "cookie" in self.headers):
+        if origin.lower() != own.lower() and (allowed is not None or "cookie" in self.headers):
             raise Forbidden("WebSocket connections from this origin are not accepted.")
 
     async def accept(
@@ -88,8 +89,11 @@ class WebSocket(HTTPConnection):
 
         Raises:
             RuntimeError: it was answered already.
+            ConnectionClosed: the client left before.
             ValueError: the client did not offer the subprotocol.
         """
+        if self.closed and self._by_peer:
+            raise ConnectionClosed(self.close_code or 1006, self.close_reason)
         if self.accepted or self.closed:
             raise RuntimeError("the handshake was answered already")
         if subprotocol is not None and subprotocol not in self.subprotocols:
@@ -116,16 +120,16 @@ class WebSocket(HTTPConnection):
         """
         if not self.accepted:
             raise RuntimeError("accept the WebSocket before receiving")
-        if not self._pumped:
+        if not self._pumped and not self.closed:
             return self._message(await self._receive())
         while not self._messages:
             if self.closed:
                 raise ConnectionClosed(self.close_code or 1006, self.close_reason)
-            self._waiting = True
+            self._waiting += 1
             try:
                 await self._arrived.wait()
             finally:
-                self._waiting = False
+                self._waiting -= 1
             self._arrived = anyio.Event()
         message = self._messages.popleft()
         if len(self._messages) == _BUFFERED - 1:
@@ -140,7 +144,7 @@ class WebSocket(HTTPConnection):
         return event["bytes"] if text is None else text
 
     def _closed_by_peer(self, event: dict[str, Any]) -> None:
-        self.closed = True
+        self.closed = self._by_peer = True
         if self.close_code is None:
             self.close_code = event.get("code") or 1005
             self.close_reason = event.get("reason") or ""
@@ -159,13 +163,17 @@ class WebSocket(HTTPConnection):
                 self._closed_by_peer(event)
                 break
             message = self._message(event)
-            if limit is not None and len(message) > limit:
+            if limit is not None and len(message) * 4 > limit and _size(message) > limit:
                 await self.close(1009, "message too big")
                 break
             self._messages.append(message)
             self._arrived.set()
         self._arrived.set()
         self.cancel_if_abandoned()
+        # Whatever it is about, it does not outlive its client for long.
+        await anyio.sleep(self.app.settings.teardown_timeout)
+        if self._handler_scope is not None:
+            self._handler_scope.cancel()
 
     def cancel_if_abandoned(self) -> None:
         """Cancel the handler if the connection is closed and it will not find out by itself.
@@ -243,6 +251,13 @@ class WebSocket(HTTPConnection):
         """Send a value as JSON text. Raises as `send_text`, and TypeError if it has no JSON form."""
         await self.send_text(json_dumps(data).decode())
 
+    async def _send(self, event: dict[str, Any]) -> None:
+        try:
+            await self._send_event(event)
+        except OSError as exc:  # how ASGI servers tell that the client is gone
+            self._closed_by_peer({"code": 1006})
+            raise ConnectionClosed(self.close_code or 1006) from exc
+
     def _check_open(self) -> None:
         if not self.accepted:
             raise RuntimeError("accept the WebSocket before sending")
@@ -268,6 +283,10 @@ class WebSocket(HTTPConnection):
         self.closed = True
         self.close_code, self.close_reason = code, reason or ""
         await self._send({"type": "websocket.close", "code": code, "reason": reason or ""})
+
+
+def _size(message: str | bytes) -> int:
+    return len(message) if isinstance(message, bytes) else len(message.encode())
 
 
 _SENDABLE = frozenset({1000, 1001, 1003, *range(1007, 1015)})
