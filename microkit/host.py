@@ -7,9 +7,11 @@ all of them stop accepting at once and drain side by side to one deadline.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,7 @@ class Host:
         backend: the anyio backend that this runs on.
         options: what ingresses may read of the caller's wishes, such as `host` and `port`.
         worker: this process's place under a supervisor; None without one.
+        owns_process: end the process if an ingress cannot be closed, because a thread does not end.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Host:
         backend: str = "asyncio",
         options: Mapping[str, Any] | None = None,
         worker: Worker | None = None,
+        owns_process: bool = False,
     ) -> None:
         self.app = app
         self._transports = transports
@@ -59,6 +63,8 @@ class Host:
         self._backend = backend
         self._options = options or {}
         self._worker = worker
+        self._owns_process = owns_process
+        self._overdue = False
         self._stopping = anyio.Event()
         self._opening: anyio.CancelScope | None = None
         self.opened = anyio.Event()
@@ -132,6 +138,11 @@ class Host:
                     deadline = anyio.current_time() + self.app.settings.shutdown_timeout
                     with anyio.CancelScope(shield=True):
                         await self._close(begun, deadline)
+                        if self._overdue and self._owns_process:
+                            # A thread cannot be cancelled, so the tasks around it would never end.
+                            await runtime.stop(0.0)
+                            _logger.error("ending the process although some of its threads still run")
+                            exit_now(0)
                     tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
@@ -150,7 +161,8 @@ class Host:
             except Exception:
                 _logger.exception("closing the ingress %s failed", server.name)
         if scope.cancelled_caught:
-            _logger.error("the ingress %s did not close in time; what it still ran is cut off", server.name)
+            self._overdue = True
+            _logger.error("the ingress %s did not close in time; what it still runs is cut off", server.name)
 
     async def _watch_application(self) -> None:
         await self.app.runtime.ended()
@@ -174,6 +186,24 @@ class Host:
         await worker.supervisor_gone()
         _logger.warning("the supervisor is gone; shutting down")
         self.stop()
+
+
+def exit_now(code: int) -> None:
+    """End this process without waiting for its threads."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def end_process(code: int) -> None:
+    """End this process although some of its threads do not; nothing happens if all of them do."""
+    deadline = time.monotonic() + 1.0
+    others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
+    for each in others:
+        each.join(max(0.0, deadline - time.monotonic()))
+    if stuck := [each.name for each in others if each.is_alive()]:
+        _logger.error("ending the process although %d of its threads still run: %s", len(stuck), ", ".join(stuck))
+        exit_now(code)
 
 
 def end_by(number: int) -> None:
@@ -335,11 +365,16 @@ def main(
         if backend == "trio" and find_spec("trio") is None:
             raise StartupError("The backend trio is not installed. Install it (`pip install 'microkit[trio]'`).")
         fast = backend == "asyncio" and find_spec("uvloop") is not None
-        host = Host(app, transports, only=only, backend=backend, options=options, worker=own_worker())
+        host = Host(
+            app, transports, only=only, backend=backend, options=options, worker=own_worker(), owns_process=True
+        )
         anyio.run(host.serve, backend=backend, backend_options={"use_uvloop": True} if fast else {})
     except (Exception, KeyboardInterrupt) as exc:
-        return report(exc)
-    return 0
+        code = report(exc)
+    else:
+        code = 0
+    end_process(code)
+    return code
 
 
 def report(exc: BaseException) -> int:

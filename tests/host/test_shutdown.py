@@ -264,3 +264,33 @@ def test_readiness_turns_false_before_the_ingress_closes(start: Any) -> None:
     assert program.json("/ready") is False
     program.signal()
     assert program.wait() == -signal.SIGTERM
+
+
+@pytest.mark.guarantee("G11")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_thread_that_does_not_end_does_not_keep_the_process(start: Any, backend: str) -> None:
+    program = start(
+        """
+        import threading
+        from microkit import App
+        app = App()
+
+        @app.get("/")
+        def stuck() -> None:
+            print("request begun")
+            threading.Event().wait()
+
+        @app.on_shutdown
+        def bye():
+            print("shut down")
+        """,
+        *("--backend", backend),
+        MICROKIT_APP__SHUTDOWN_TIMEOUT="0.1",
+        MICROKIT_APP__TEARDOWN_TIMEOUT="0.1",
+    )
+    with socket.create_connection(("127.0.0.1", program.port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        program.line("request begun")
+        assert program.stop() == 0
+    program.line("^shut down")
+    program.line("threads still run")
