@@ -1,15 +1,41 @@
 """Test kit for microkit applications and plugins."""
 
-from microkit.inprocess import Answer, RecordingDelivery
+from typing import TYPE_CHECKING, Any
 
-from .client import CallLog, TestClient
-from .clock import FakeClock, settle
-from .cookies import CookieJar
-from .exchange import ProtocolError, StreamedResponse
-from .messages import Delivered, Published, Settled
-from .responses import ConnectionCut, Response
-from .sockets import HandshakeRejected, WebSocketSession
-from .sync import SyncClient
+if TYPE_CHECKING:
+    from microkit.inprocess import Answer, RecordingDelivery
+
+    from .client import CallLog, TestClient
+    from .clock import FakeClock, settle
+    from .cookies import CookieJar
+    from .exchange import ProtocolError, StreamedResponse
+    from .kit import Kit
+    from .messages import Delivered, Published, Settled
+    from .responses import ConnectionCut, Response
+    from .sockets import HandshakeRejected, WebSocketSession
+    from .sync import SyncClient
+
+# Imported at first use: pytest imports this package in every run of an environment that has it.
+_MODULES = {
+    "Answer": "microkit.inprocess",
+    "CallLog": "microkit_testkit.client",
+    "ConnectionCut": "microkit_testkit.responses",
+    "CookieJar": "microkit_testkit.cookies",
+    "Delivered": "microkit_testkit.messages",
+    "FakeClock": "microkit_testkit.clock",
+    "HandshakeRejected": "microkit_testkit.sockets",
+    "Kit": "microkit_testkit.kit",
+    "ProtocolError": "microkit_testkit.exchange",
+    "Published": "microkit_testkit.messages",
+    "RecordingDelivery": "microkit.inprocess",
+    "Response": "microkit_testkit.responses",
+    "Settled": "microkit_testkit.messages",
+    "StreamedResponse": "microkit_testkit.exchange",
+    "SyncClient": "microkit_testkit.sync",
+    "TestClient": "microkit_testkit.client",
+    "WebSocketSession": "microkit_testkit.sockets",
+    "settle": "microkit_testkit.clock",
+}
 
 __all__ = [
     "Answer",
@@ -19,6 +45,7 @@ __all__ = [
     "Delivered",
     "FakeClock",
     "HandshakeRejected",
+    "Kit",
     "ProtocolError",
     "Published",
     "RecordingDelivery",
@@ -30,3 +57,17 @@ __all__ = [
     "WebSocketSession",
     "settle",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
