@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microkit.cli.loading import describe_failure
-from microkit.errors import MicrokitError, PluginError, StartupError
+from microkit.errors import MicrokitError, PluginError
 from microkit.hookspecs import VERSION
 
 if TYPE_CHECKING:
@@ -98,8 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except StartupError as exc:
-        return _fail(f"{exc} {_cause(exc)}")
     except MicrokitError as exc:
         return _fail(str(exc))
     except Exception as exc:
@@ -212,10 +210,6 @@ def _problems(manager: PluginManager) -> list[str]:
         for each in manager.records
         if each.state in ("failed", "incompatible")
     ]
-
-
-def _cause(exc: BaseException) -> str:
-    return f"{describe_failure(exc.__cause__)}." if exc.__cause__ is not None else ""
 
 
 def _fail(text: str) -> int:
