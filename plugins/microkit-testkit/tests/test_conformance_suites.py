@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from microkit import Call, CallNext, Event, Every, Message, Reply, Trigger
+from microkit import (
+    Call,
+    CallNext,
+    Event,
+    Every,
+    InMemorySessionBackend,
+    Message,
+    Reply,
+    SessionBackend,
+    Trigger,
+)
 from microkit.di import Scope
 from microkit.executor import INLINE, THREAD
 from microkit.settlement import Delivery
@@ -26,6 +36,7 @@ from microkit_testkit.conformance.components import (
 from microkit_testkit.conformance.deliveries import DeliverySuite
 from microkit_testkit.conformance.middleware import MiddlewareSuite
 from microkit_testkit.conformance.plugins import PluginSuite
+from microkit_testkit.conformance.sessions import SessionBackendSuite
 from microkit_testkit.signals import Signal, SignalQueue, Stored
 
 pytestmark = pytest.mark.feature("FX-29")
@@ -106,6 +117,18 @@ class TestReferenceValidator(ValidatorSuite):
     valid = ((reference.Celsius, 20, reference.Celsius(20.0)),)
     invalid = ((reference.Celsius, -300),)
     foreign = (object, int, Point)
+
+
+class TestInMemorySessions(SessionBackendSuite):
+    def setup_method(self) -> None:
+        self.now = 0.0
+
+    @asynccontextmanager
+    async def backend(self) -> AsyncIterator[SessionBackend]:  # type: ignore[override]
+        yield InMemorySessionBackend(clock=lambda: self.now)
+
+    async def wait(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class TestDriver(DriverSuite):

@@ -20,8 +20,8 @@ class ConformanceSuite:
         super().__init_subclass__()
         if not _is_ours(cls) and ("test_every_case_of_the_suite_is_kept" in vars(cls) or _unexplained(cls)):
             raise TypeError(
-                f"{cls.__name__} switches its suite off. Mark single cases with @pytest.mark.xfail(reason=...), or skip "
-                f"the class with a reason."
+                f"{cls.__name__} switches its suite off. Mark single cases with @pytest.mark.xfail(reason=...), or "
+                f"skip the class with a reason."
             )
 
     def test_every_case_of_the_suite_is_kept(self) -> None:
