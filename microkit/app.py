@@ -113,6 +113,7 @@ class App(Router):
         self.tolerant = False
         self._given = (tuple(plugins), discover, settings or {}, router, validator)
         self._manager: PluginManager | None = None
+        self._built_from: list[tuple[int, int]] = []
         self.compiled: Any = None  # the Table; `table` builds it on first use
         self._kept: Mapping[Any, Node] = {}
         for source in service_providers:
@@ -225,7 +226,8 @@ class App(Router):
         Raises:
             ConfigurationError: something cannot be built.
         """
-        if self.compiled is None:
+        if self.compiled is None or (not self.runtime.running and self._built_from != self._declared()):
+            self.compiled = None
             self.build()
         return self.compiled
 
@@ -246,8 +248,13 @@ class App(Router):
                 self._kept,
             )
             self.resolver = Resolver(self.catalog, Kind.all())
+            self._built_from = self._declared()
             self.compiled = Builder(self, self.catalog).build()
         return self.compiled
+
+    def _declared(self) -> list[tuple[int, int]]:
+        """How much is declared, group by group: nothing can be taken away, so more means that a build is out of date."""
+        return [(len(group.items), len(group.layers)) for group in self._groups()]
 
     def app_nodes(self) -> list[Node]:
         """The app-scoped services that some plan reaches, each after those that it holds."""

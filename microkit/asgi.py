@@ -214,10 +214,10 @@ async def _stream(request: Request, reply: Reply, send: Any) -> None:
         group.cancel_scope.cancel()
     if failure is None and length is not None and size < length:
         failure = RuntimeError(f"the stream ended after {size} of the {length} bytes of its Content-Length")
-    failed_before = request._failed
+    error_before = request._error
     failure = await dispatch.finish_stream(request, failure)
     if isinstance(failure, ClientDisconnect):
-        request._failed = failed_before  # the handler did its part, so its background tasks run
+        request._error = error_before  # the handler did its part, so its background tasks run
         raise failure
     if failure is not None:
         _logger.error("the streamed reply of call %s failed", request.id, exc_info=failure)

@@ -98,11 +98,10 @@ class Builder:
             else:
                 yield from self._included(member, item)
 
-    def _extra_items(self, member: _Member) -> list[Included]:
+    def _extra_items(self, member: _Member) -> Iterator[Included]:
         """Services that are tagged as controllers include themselves."""
-        if member.group is not self.app:
-            return []
-        return [Included(provider.key) for provider in self.app.registry.tagged("controller")]
+        for provider in self.app.registry.tagged("controller") if member.group is self.app else ():
+            yield Included(provider.key if isinstance(provider.key, type) else provider.factory)
 
     def _included(self, member: _Member, item: Included) -> Iterator[tuple[_Member, Binding]]:
         obj = item.obj

@@ -80,7 +80,7 @@ class Call:
     # Scope bookkeeping of plans that declared a need; see microkit.plan.
     _frame: list[Any]
     live_scope: Any = None  # of plans in which a container may have things made
-    _failed = False
+    _error: BaseException | None = None  # what the handler, its stream or a teardown raised
     _delivered = False
     _shield: Any = None
     _open_from: tuple[int, int] | None = None  # exits and instances before a core whose stream is open

@@ -60,10 +60,12 @@ def cut_reply(call: Call) -> Reply:
 async def _in_group(call: Call, deliver: Deliver) -> Reply:
     if not call.plan.grouped:
         return await _invoke(call, deliver)
-    async with anyio.create_task_group() as group:
-        call.__dict__["task_group"] = group
-        reply = await _invoke(call, deliver)
-        group.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as group:
+            call.__dict__["task_group"] = group
+            reply = await _invoke(call, deliver)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] if len(failed.exceptions) == 1 else failed from None
     return reply
 
 
@@ -109,7 +111,7 @@ async def conclude(call: Call, reply: Reply, deliver: Deliver) -> Reply:
         await deliver(reply)
         await after_delivery(call)
     finally:
-        await close_scopes(call, None)
+        await close_scopes(call, call._error)
     return reply
 
 
@@ -131,7 +133,7 @@ async def close_scopes(call: Call, exc: BaseException | None, *, late: bool = Tr
 
 async def after_delivery(call: Call) -> None:
     """Run the background tasks of a delivered call; neither the client nor a cancellation stops them, only the drain."""
-    if call._background is None or not call._background.tasks or call._failed:
+    if call._background is None or not call._background.tasks or call._error is not None:
         return
     with anyio.CancelScope(shield=True) as scope:
         call.app.runtime.background.add(scope)
@@ -197,7 +199,7 @@ async def finish_stream(call: Call, error: Exception | None) -> Exception | None
     failure = await close_scopes(call, error, late=False)
     if failure is not None and not isinstance(failure, Exception):
         raise failure
-    call._failed = call._failed or (error or failure) is not None
+    call._error = call._error or error or failure
     return error or failure
 
 

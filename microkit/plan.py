@@ -353,14 +353,14 @@ class Plan:
             if dynamic:
                 call.live_scope.cut(made)
             if failure is not None:
-                call._failed = True
+                call._error = failure
                 reply = internal_error(call, failure)
             return reply
 
         return core
 
     async def _failed(self, call: Any, exc: Exception) -> Reply:
-        call._failed = True
+        call._error = exc
         if isinstance(exc, ValidationError):
             exc = await self._all_problems(call, exc)
         reply = error_reply(call, exc, self.app.renderers)

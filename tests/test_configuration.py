@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from microkit import App, SettingsError
+from microkit import App, Router, SettingsError
 
 
 @pytest.fixture
@@ -62,3 +62,22 @@ def test_two_apps_share_nothing() -> None:
     assert "name" not in two.registry
     assert not two.dependency_overrides
     assert (one.settings.max_headers, two.settings.max_headers) == (200, 7)
+
+
+def test_what_is_declared_after_a_look_at_the_table_counts_too() -> None:
+    app = App(plugins=[], discover=False)
+
+    @app.get("/first")
+    async def first() -> str:
+        return "first"
+
+    assert app.url_for("first") == "/first"
+    group = Router("/group")
+    app.include(group)
+    assert app.url_for("first") == "/first"
+
+    @group.get("/second")
+    async def second() -> str:
+        return "second"
+
+    assert app.url_for("second") == "/group/second"

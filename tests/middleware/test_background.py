@@ -201,3 +201,31 @@ async def test_shutdown_waits_for_tasks_until_its_deadline(log: list[str], in_ti
                 go_on.set()
         log.append("stopped")
     assert log == (["done", "over", "second", "stopped"] if in_time else ["over", "stopped"])
+
+
+@pytest.mark.anyio
+@pytest.mark.guarantee("G5")
+async def test_a_background_dependency_sees_what_the_handler_raised() -> None:
+    seen: list[str] = []
+
+    async def session():
+        try:
+            yield "session"
+        except ValueError as exc:
+            seen.append(f"rolled back: {exc}")
+            raise
+        seen.append("committed")
+
+    app = App(plugins=[], discover=False, settings={"app": {"log_level": "CRITICAL"}})
+
+    @app.get("/")
+    async def root(fail: bool = False, session: str = Depends(session, scope="background")) -> str:
+        if fail:
+            raise ValueError("broken")
+        return session
+
+    async with app.started():
+        assert (await app.handle(Request("GET", "/"))).body == b"session"
+        assert seen == ["committed"]
+        assert (await app.handle(Request("GET", "/?fail=1"))).http_status == 500
+        assert seen == ["committed", "rolled back: broken"]
