@@ -169,6 +169,7 @@ class Runtime:
 
     async def _start(self, undo: list[tuple[str, _Undo]]) -> None:
         app = self.app
+        self.state = {}
         app.owner = ScopeOwner(Scope.APP)
         app.owner.adopt()
 
@@ -198,7 +199,7 @@ class Runtime:
             await _enter(mounted_lifespan(app, mounted), f"the application mounted at {mounted.path}", undo)
         if app.lifespan is not None:
             state = await _enter(as_context(app.lifespan, app), "the application's lifespan", undo)
-            self.state = dict(state) if isinstance(state, dict) else {}
+            self.state |= state if isinstance(state, dict) else {}  # beside what mounted applications put there
 
     async def _drain(self) -> None:
         """Give background work its time, then cancel it."""

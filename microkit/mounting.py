@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from .websocket import WebSocket
 
 if TYPE_CHECKING:
     from .app import App
+
+_logger = logging.getLogger("microkit.mount")
 
 
 def mount_bindings(mounted: Mounted) -> list[Binding]:
@@ -48,33 +51,60 @@ def _child_scope(call: HTTPConnection) -> dict[str, Any]:
 
 def _http_handler(mounted: Mounted) -> Any:
     async def handle(call: Request) -> Reply:
-        send_reply, reply_stream = anyio.create_memory_object_stream[Any](0)
-        scope = _child_scope(call)
+        events, reply_stream = anyio.create_memory_object_stream[Any](0)
+        child = anyio.CancelScope()
+        # What we do not pass on must not be offered; state that no server keeps is ours.
+        scope = {**_child_scope(call), "extensions": {}, "state": call.scope_state}
+        replay = call._body is not None
+        bodyless = call.method == "HEAD"
 
         async def receive() -> Any:
+            nonlocal replay
+            if replay:  # a middleware read the body already
+                replay = False
+                return {"type": "http.request", "body": call._body, "more_body": False}
             return await call.receive()
 
+        async def send(event: Any) -> None:
+            nonlocal bodyless
+            if event["type"] == "http.response.start":
+                bodyless = bodyless or event["status"] in (204, 304)
+            elif bodyless:
+                return
+            try:
+                await events.send(event)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                raise ConnectionResetError("the client is gone") from None  # as the ASGI specification wants it
+
         async def run() -> None:
-            async with send_reply:
-                try:
-                    await mounted.app(scope, receive, send_reply.send)
-                except (anyio.BrokenResourceError, ClientDisconnect):
-                    pass  # nobody reads the reply any more
-                except Exception as exc:
-                    await send_reply.send(exc)
+            async with events:
+                with child:
+                    try:
+                        await mounted.app(scope, receive, send)
+                    except Exception as exc:
+                        await _report(events, mounted, exc)
 
         call.__dict__["task_group"].start_soon(run)
         try:
             start = await _start(reply_stream, mounted)
         except BaseException:
             reply_stream.close()
+            child.cancel()
             raise
         reply = Response(b"", start["status"])
         reply.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
-        reply.body = _Pieces(reply_stream)  # type: ignore[assignment]
+        reply.body = _Pieces(reply_stream, child, complete=bodyless)
         return reply
 
     return handle
+
+
+async def _report(events: Any, mounted: Mounted, exc: Exception) -> None:
+    try:
+        await events.send(exc)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        if not isinstance(exc, OSError | ClientDisconnect):  # these only say that nobody reads the reply any more
+            _logger.error("the application mounted at %s failed after its reply", mounted.path, exc_info=exc)
 
 
 async def _start(stream: Any, mounted: Mounted) -> Any:
@@ -87,26 +117,40 @@ async def _start(stream: Any, mounted: Mounted) -> Any:
     raise RuntimeError(f"the application mounted at {mounted.path} ended without a reply")
 
 
-class _Pieces:
-    """The body of a mounted application's reply. An object, so that it can be closed without having been started."""
+class _Pieces(AsyncIterator[bytes]):
+    """The body of a mounted application's reply. An object, so that it can be closed without having been started.
 
-    def __init__(self, stream: Any) -> None:
+    Args:
+        stream: its events.
+        child: cancelled when the body is given up before its end; an application that has sent everything may go on
+            with tasks of its own.
+        complete: there is no body to wait for.
+    """
+
+    def __init__(self, stream: Any, child: anyio.CancelScope, *, complete: bool) -> None:
         self._stream = stream
+        self._child = child
+        self._complete = complete
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for event in self._stream:
+    async def __anext__(self) -> bytes:
+        while not self._complete:
+            try:
+                event = await self._stream.receive()
+            except anyio.EndOfStream:
+                raise RuntimeError("a mounted application ended in the middle of its reply") from None
             if isinstance(event, Exception):
                 raise event
             if event["type"] == "http.response.body":
+                self._complete = not event.get("more_body", False)
                 if event.get("body"):
-                    yield bytes(event["body"])
-                if not event.get("more_body", False):
-                    return
-        raise RuntimeError("a mounted application ended in the middle of its reply")
+                    return bytes(event["body"])
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Take no more of it."""
-        await self._stream.aclose()
+        self._stream.close()
+        if not self._complete:
+            self._child.cancel()
 
 
 def _socket_handler(mounted: Mounted) -> Any:
@@ -128,9 +172,9 @@ def _socket_handler(mounted: Mounted) -> Any:
                 ws.accepted = True
             elif event["type"] in ("websocket.close", "websocket.http.response.start"):
                 ws.closed, ws.close_code = True, event.get("code", 1000)
-            await ws._send(event)
+            await ws._send_event(event)
 
-        await mounted.app(_child_scope(ws), receive, send)
+        await mounted.app({**_child_scope(ws), "state": ws.scope_state}, receive, send)
 
     return handle
 
