@@ -344,15 +344,11 @@ class Message(Call):
         return self.payload
 
     async def ack(self) -> None:
-        """Decide that the message is done. Sent after the scope closed; void if the handler or a teardown then fails."""
+        """Decide that the message is done. Sent after the scope closed; void if handler or teardown then fail."""
         self._settlement().decide_ack()
 
     async def retry(self, delay: float | None = None) -> None:
-        """Decide that the message comes again.
-
-        Args:
-            delay: seconds until then; None leaves it to the retry policy.
-        """
+        """Decide that the message comes again after `delay` seconds; None leaves that to the retry policy."""
         self._settlement().decide_retry(delay)
 
     async def reject(self, reason: str = "rejected") -> None:
@@ -372,9 +368,8 @@ class Message(Call):
         await self._own_scope.__aenter__()
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
-        scope, self._own_scope = self._own_scope, None
-        await scope.__aexit__(*exc_info)
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._own_scope.__aexit__(*exc_info)
 
 
 class Batch(Call):
@@ -422,11 +417,9 @@ class Batch(Call):
 
 
 class _Messages(AsyncIterator[Message]):
-    """An iterator, not a generator: one that is left early needs no closing, which trio would ask for with a warning."""
-
+    # No generator: one that is left early needs closing, and trio warns if nobody does it.
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._left = iter(batch)
+        self._batch, self._left = batch, iter(batch)
 
     async def __anext__(self) -> Message:
         for message in self._left:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from microkit.inprocess import Answer, RecordingDelivery
 
-    from .client import CallLog, TestClient
+    from .calllog import CallLog
+    from .client import TestClient
     from .clock import FakeClock, settle
     from .cookies import CookieJar
     from .exchange import ProtocolError, StreamedResponse
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 # Imported at first use: pytest imports this package in every run of an environment that has it.
 _MODULES = {
     "Answer": "microkit.inprocess",
-    "CallLog": "microkit_testkit.client",
+    "CallLog": "microkit_testkit.calllog",
     "ConnectionCut": "microkit_testkit.responses",
     "CookieJar": "microkit_testkit.cookies",
     "Delivered": "microkit_testkit.messages",

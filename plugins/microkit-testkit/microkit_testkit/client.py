@@ -7,53 +7,30 @@ from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from microkit import App, Call, Reply, StatusCode
+from microkit import App, Reply
 from microkit.connection import Connection
 from microkit.dispatch import handle_tick
 from microkit.inprocess import Outcome, Publisher, RecordingDelivery
-from microkit.observe import Observer
 from microkit.schedule import Clock, SystemClock, Timers, utc
 from microkit.transport import Process
 
 from .bodies import Content, Pairs, encode_body, query_string
+from .calllog import CallLog
 from .clock import FakeClock, settle
 from .cookies import CookieJar
 from .exchange import Exchange, StreamedResponse
 from .messages import Delivered, Published
 from .responses import Response
 from .rpc import Rpc, caller
+from .scopes import Fields, make_scope, merge_fields, path_of
 from .sockets import WebSocketSession
 
 if TYPE_CHECKING:
     from .sync import SyncClient
 
 _REDIRECTS = 20
-
-
-class CallLog(Observer):
-    """Every call that the application ran, whatever started it: an observer that keeps what it sees.
-
-    Attributes:
-        calls: finished calls and their replies, in the order in which they finished.
-        failed_tasks: background tasks that failed: the call and the exception.
-    """
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Call, Reply]] = []
-        self.failed_tasks: list[tuple[Call, Exception]] = []
-
-    def call_finished(self, call: Call, reply: Reply, duration: float) -> None:
-        self.calls.append((call, reply))
-
-    def task_failed(self, call: Call, exc: Exception) -> None:
-        self.failed_tasks.append((call, exc))
-
-    @property
-    def lines(self) -> list[tuple[str, str, StatusCode]]:
-        """Kind, address and status of each call."""
-        return [(call.kind.names(), call.address, reply.status) for call, reply in self.calls]
 
 
 class TestClient:
@@ -179,7 +156,7 @@ class TestClient:
         data: Pairs | None = None,
         files: Mapping[str, Any] | None = None,
         content: Content | None = None,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        headers: Fields = None,
         cookies: Mapping[str, str] | None = None,
         follow_redirects: bool | None = None,
     ) -> Response:
@@ -256,7 +233,7 @@ class TestClient:
         *,
         params: Pairs | None = None,
         content: bytes | AsyncIterable[bytes] = b"",
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        headers: Fields = None,
         cookies: Mapping[str, str] | None = None,
     ) -> StreamedResponse:
         """Read a response while it is made: `async with client.stream("GET", "/events") as response`.
@@ -276,7 +253,7 @@ class TestClient:
         *,
         params: Pairs | None = None,
         subprotocols: Iterable[str] = (),
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        headers: Fields = None,
         cookies: Mapping[str, str] | None = None,
     ) -> WebSocketSession:
         """Open a WebSocket: `async with client.websocket("/chat") as ws`.
@@ -306,45 +283,17 @@ class TestClient:
         method: str,
         url: str,
         described: list[tuple[str, str]],
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None,
+        headers: Fields,
         cookies: Mapping[str, str] | None,
     ) -> dict[str, Any]:
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        pairs_of: Any = headers.items() if isinstance(headers, Mapping) else headers or ()
-        own: list[tuple[str, str]] = list(pairs_of)
-        jar = self.cookies.header(unquote_to_bytes(parts.path).decode(errors="replace"), secure=secure)
-        pairs = [jar, *(f"{name}={value}" for name, value in (cookies or {}).items())]
-        defaults = [("host", parts.netloc), ("accept", "*/*"), ("user-agent", "microkit-testkit"), *described]
-        defaults += [("cookie", "; ".join(filter(None, pairs)))] if any(pairs) else []
-        given = {name.lower() for name, _ in own}
-        base = [(name, value) for name, value in self.headers.items() if name.lower() not in given]
-        given |= {name.lower() for name in self.headers}
-        fields = [each for each in defaults if each[0] not in given] + base + own
-        raw_path = parts.path.encode("latin-1")
-        scope: dict[str, Any] = {
-            "type": kind,
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
-            "http_version": "1.1",
-            "scheme": ({"http": "ws", "https": "wss"}[parts.scheme]) if kind == "websocket" else parts.scheme,
-            "path": unquote_to_bytes(raw_path).decode(errors="replace"),
-            "raw_path": raw_path,
-            "query_string": parts.query.encode("latin-1"),
-            "root_path": "",
-            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields],
-            "client": ("127.0.0.1", 50000),
-            "server": (parts.hostname or "testserver", parts.port or (443 if secure else 80)),
-            "state": dict(self.app.runtime.state),
-            "extensions": {},
-        }
-        if kind == "http":
-            scope["method"] = method
+        cookie = self.cookies.for_url(url, cookies or {})
+        scope = make_scope(kind, method, url, merge_fields(url, described, cookie, self.headers, headers))
+        scope["state"] = dict(self.app.runtime.state)
         return scope
 
     def _remember(self, response: Response) -> None:
-        path = unquote_to_bytes(urlsplit(response.url).path).decode(errors="replace")
         for value in response.headers.getlist("set-cookie"):
-            self.cookies.store(value, path)
+            self.cookies.store(value, path_of(response.url))
 
     # -- the other kinds -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from .scopes import path_of
+
 
 @dataclass(frozen=True)
 class _Cookie:
@@ -35,12 +37,17 @@ class CookieJar(Mapping[str, str]):
         for name, value in (cookies or {}).items():
             self[name] = value
 
-    def header(self, path: str, *, secure: bool) -> str:
-        """The value of the Cookie field for a request, empty if there is none; longer paths first (section 5.4)."""
-        now = self._now()
-        fitting = [each for each in self._cookies.values() if each.fits(path, secure, now)]
+    def for_url(self, url: str, own: Mapping[str, str]) -> str:
+        """The value of the Cookie field for a request, empty if there is none; longer paths first (section 5.4).
+
+        Args:
+            own: cookies of this request alone.
+        """
+        now, path, secure = self._now(), path_of(url), url.startswith("https:")
+        fitting = [each for each in self._cookies.values() if each.fits(path, secure, now) and each.name not in own]
         fitting.sort(key=lambda each: -len(each.path))
-        return "; ".join(f"{each.name}={each.value}" for each in fitting)
+        pairs = [(each.name, each.value) for each in fitting] + list(own.items())
+        return "; ".join(f"{name}={value}" for name, value in pairs)
 
     def store(self, set_cookie: str, request_path: str) -> None:
         """Take over one Set-Cookie field (section 5.3); one whose end has passed deletes the cookie."""

@@ -18,7 +18,8 @@ from .messages import Published
 from .responses import Response
 
 if TYPE_CHECKING:
-    from .client import CallLog, TestClient
+    from .calllog import CallLog
+    from .client import TestClient
     from .cookies import CookieJar
 
 _PLAIN = (str, bytes, int, float, bool, type(None), list, tuple, dict, set)
