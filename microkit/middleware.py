@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, overload
 
 from . import annotations
+from .annotations import Parameter
 from .call import Call, Kind, Message, Reply, RpcRequest, Tick
 from .codecs import is_json
 from .errors import ConfigurationError
@@ -47,7 +48,7 @@ class MiddlewareSpec:
         return annotations.describe(target)
 
     @property
-    def parameters(self) -> list[annotations.Parameter]:
+    def parameters(self) -> list[Parameter]:
         """The parameters of the call itself."""
         target = self.middleware
         if inspect.isclass(target):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +180,7 @@ def _socket_handler(mounted: Mounted) -> Any:
 
 
 @asynccontextmanager
-async def mounted_lifespan(app: App, mounted: Mounted) -> AsyncIterator[None]:
+async def mounted_lifespan(app: App, mounted: Mounted) -> AsyncGenerator[None]:
     """Run the lifespan of a mounted application, in a task of its own; one without a lifespan is left alone."""
     to_child, child_receives = anyio.create_memory_object_stream[Any](math.inf)
     child_sends, from_child = anyio.create_memory_object_stream[Any](math.inf)
