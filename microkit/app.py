@@ -58,8 +58,8 @@ class App(Router):
         services: objects to include.
         middlewares: middleware, outermost first.
         on_startup, on_shutdown: sync or async hooks; shutdown hooks run in reverse.
-        lifespan: async generator function or `@asynccontextmanager`, taking the app or nothing; what it yields as a dict
-            is the lifespan state.
+        lifespan: async generator function or `@asynccontextmanager`, taking the app or nothing; a dict that it
+            yields is the lifespan state.
         router: name of the router; None: the one that a plugin offers for every app, else the kernel's linear one.
         validator: claims types before all contributed validators.
         session_backend: store of sessions, for the plugin that manages them: an object, or a URL such as `memory://`.
@@ -159,8 +159,8 @@ class App(Router):
         for spec in specs:
             if spec.plugin != spec.value.plugin and spec.plugin != "kernel":
                 raise PluginError(
-                    f"The plugin {spec.plugin!r} declares settings named {spec.value.plugin!r}. A plugin's settings carry "
-                    f"its own name."
+                    f"The plugin {spec.plugin!r} declares settings named {spec.value.plugin!r}. A plugin's settings "
+                    f"carry its own name."
                 )
         environ = os.environ if discover else {}
         self.all_settings = load_settings((each.value for each in specs), code, environ, self.configuration)
@@ -253,7 +253,7 @@ class App(Router):
         return self.compiled
 
     def _declared(self) -> list[tuple[int, int]]:
-        """How much is declared, group by group: nothing can be taken away, so more means that a build is out of date."""
+        """How much is declared, group by group. Nothing is ever taken away: more means that a build is out of date."""
         return [(len(group.items), len(group.layers)) for group in self._groups()]
 
     def app_nodes(self) -> list[Node]:

@@ -114,8 +114,8 @@ class Builder:
         found = self.app.hooks.collect(obj, self.app)
         if found is None:
             raise ConfigurationError(
-                f"app.include({describe(obj)}) found nothing that it knows. Include a Router, a class with @route methods, "
-                f"or install and enable the plugin that brings this kind of object."
+                f"app.include({describe(obj)}) found nothing that it knows. Include a Router, a class with @route "
+                f"methods, or install and enable the plugin that brings this kind of object."
             )
         inner = replace(member, prefix=prefix)
         for binding in found:
@@ -278,9 +278,9 @@ class Builder:
                 for guard in guards:
                     if guard not in [layer.spec for layer in plan.layers]:
                         raise ConfigurationError(
-                            f"The guard {guard.name} does not protect {plan.address} ({plan.kind.names()}), which is in its "
-                            f"group. Let its first parameter be a Call to cover every kind, or narrow it on purpose with "
-                            f"kinds=Kind.HTTP | Kind.SOCKET when you add it."
+                            f"The guard {guard.name} does not protect {plan.address} ({plan.kind.names()}), which is "
+                            f"in its group. Let its first parameter be a Call to cover every kind, or narrow it on "
+                            f"purpose with kinds=Kind.HTTP | Kind.SOCKET when you add it."
                         )
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
 from datetime import datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import StatusCode, status_from_http
 
@@ -336,8 +336,12 @@ class Message(Call):
         if self._payload is MISSING:
             from .codecs import decode
 
-            self._payload = decode(self.body, self.content_type, self.app.codecs)
+            self._payload = decode(self.body, self.content_type, *self._codecs())
         return self._payload
+
+    def _codecs(self) -> tuple[Any, ...]:
+        app: App | None = self.__dict__.get("app")  # a message that was made by hand belongs to no application yet
+        return () if app is None else (app.codecs,)
 
     async def get(self) -> Any:
         """The decoded payload (the awaitable form that platform queues share)."""
@@ -360,7 +364,7 @@ class Message(Call):
             raise RuntimeError(f"message {self.name or self.queue!r} has no delivery to settle")
         return self.settlement
 
-    async def __aenter__(self) -> Message:
+    async def __aenter__(self) -> Self:
         """Give the message a scope of its own within a batch: it is settled when the block ends."""
         from .dispatch import MessageScope
 

@@ -132,7 +132,7 @@ async def close_scopes(call: Call, exc: BaseException | None, *, late: bool = Tr
 
 
 async def after_delivery(call: Call) -> None:
-    """Run the background tasks of a delivered call; neither the client nor a cancellation stops them, only the drain."""
+    """Run the background tasks of a delivered call; not the client and no cancellation stops them, only the drain."""
     if call._background is None or not call._background.tasks or call._error is not None:
         return
     with anyio.CancelScope(shield=True) as scope:
@@ -371,7 +371,7 @@ class MessageScope:
         message._shield.__enter__()
         message.plan.open(message)
 
-    async def __aexit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+    async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         message = self.message
         try:
             failure = await close_scopes(message, exc)

@@ -205,13 +205,13 @@ class Runtime:
         """Give background work its time, then cancel it."""
         settings = self.app.settings
         with anyio.move_on_after(settings.shutdown_timeout if self._grace is None else self._grace):
-            while self.background:
+            while self.background:  # noqa: ASYNC110  # an event per task would cost each of them
                 await anyio.sleep(0.01)
         for scope in list(self.background):
             _logger.warning("background work was cancelled at shutdown: it was not done in time")
             scope.cancel()
         with anyio.move_on_after(settings.teardown_timeout):  # a thread does not hear of the cancellation
-            while self.background:
+            while self.background:  # noqa: ASYNC110  # an event per task would cost each of them
                 await anyio.sleep(0.01)
 
     async def _undo(self, undo: list[tuple[str, _Undo]]) -> None:

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,13 +44,13 @@ class SystemClock:
 
     async def sleep_until(self, moment: float) -> None:
         # In steps, since the machine may sleep and its clock may be set while this waits.
-        while (left := moment - time.time()) > 0:
+        while (left := moment - time.time()) > 0:  # noqa: ASYNC110
             await anyio.sleep(min(left, 60.0))
 
 
 def utc(moment: float) -> datetime:
     """Seconds since the epoch as an aware datetime."""
-    return datetime.fromtimestamp(moment, timezone.utc)
+    return datetime.fromtimestamp(moment, UTC)
 
 
 class Timers:
@@ -104,7 +104,7 @@ class Timers:
                 while True:
                     if overlap != "allow" and due <= clock.now():
                         await running.idle()  # firings that are made up for come one after the other, none is dropped
-                    wait = due + random.uniform(0.0, getattr(trigger, "jitter", 0.0))
+                    wait = due + random.uniform(0.0, getattr(trigger, "jitter", 0.0))  # noqa: S311
                     await clock.sleep_until(wait)
                     now = clock.now()
                     missed, later = 0, trigger.next_after(due, start)

@@ -59,7 +59,7 @@ class KernelSettings:
         max_query_fields: fields of one query string.
         max_websocket_message: bytes of one WebSocket message.
         shutdown_timeout: seconds to drain what runs before it is cancelled.
-        shutdown_delay: seconds between `app.ready` turning false and the ingresses closing, for a load balancer to notice.
+        shutdown_delay: seconds from `app.ready` turning false to the ingresses closing, for load balancers to notice.
         teardown_timeout: seconds of grace for the teardown of a cancelled call.
         inspect_path: path of the endpoint page; None for no page.
         allowed_origins: origins that may open a WebSocket from a browser; None for the default of the kernel.

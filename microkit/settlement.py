@@ -249,7 +249,7 @@ class Settlement:
     async def give_back(self) -> None:
         """Answer that the message is to come again: cancelled, drained, or not confirmed."""
         if self.state.final:
-            return
+            return None
         if self._stale():
             return self._go(State.LOST)
         try:
@@ -258,6 +258,7 @@ class Settlement:
         except Exception:
             _logger.exception("a message could not be given back; its broker will deliver it again")
         self._go(State.RETURNED)
+        return None
 
     def _stale(self) -> bool:
         return self.delivery.generation != self.delivery.current_generation

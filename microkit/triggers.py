@@ -205,7 +205,8 @@ class Every(Trigger):
     Args:
         seconds: distance of two firings, from start to start.
         jitter: each firing is put off by a random part of so many seconds.
-        overlap: when a firing is due while the last one still runs: `skip` it, `queue` it (one at most), or `allow` both.
+        overlap: when a firing is due while the last one still runs: `skip` it, `queue` it (one at most), or `allow`
+            both.
         misfire: when the loop was late by one period or more: `once` fires one time for all that were missed, `skip`
             waits for the next regular time, `all` makes up for each.
         immediate: fire at start, not one period later.

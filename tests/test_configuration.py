@@ -41,7 +41,7 @@ def test_an_app_that_discovers_nothing_reads_nothing(project: Path, monkeypatch:
 
 def test_a_wrong_key_is_told_with_the_nearest_name(project: Path) -> None:
     (project / "pyproject.toml").write_text("[tool.microkit.app]\nbody_timeuot = 1\n")
-    with pytest.raises(SettingsError, match="body_timeuot.*body_timeout"):
+    with pytest.raises(SettingsError, match=r"body_timeuot.*body_timeout"):
         App().build()
 
 

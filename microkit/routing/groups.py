@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..call import Kind
-from ..endpoint import Binding, Endpoint, caller_locals
-from ..errors import ConfigurationError, RoutingError
-from ..middleware import MiddlewareSpec, as_spec
-from ..triggers import Every, Route, SocketRoute, Trigger
+from microkit.call import Kind
+from microkit.endpoint import Binding, Endpoint, caller_locals
+from microkit.errors import ConfigurationError, RoutingError
+from microkit.middleware import MiddlewareSpec, as_spec
+from microkit.triggers import Every, Route, SocketRoute, Trigger
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,8 +60,8 @@ class Router:
 
         Args:
             trigger: what starts it.
-            options: `name`, `timeout` (seconds), `executor`, `inline` (run a sync function on the event loop), and those
-                of the trigger.
+            options: `name`, `timeout` (seconds), `executor`, `inline` (run a sync function on the event loop), and
+                those of the trigger.
         """
         return self._on(trigger, options, caller_locals())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from microkit_testkit import TestClient
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from hypothesis import strategies as st
 
 from microkit import App, Call, Depends, PublicError, StatusCode
@@ -70,7 +71,7 @@ class Run:
         if fault == "cancel":
             assert self.scope is not None
             self.scope.cancel()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def leave(self, name: str, spec: Dependency) -> None:
         """Note that a dependency is being left, and whether that is about to fail."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
@@ -35,13 +36,14 @@ async def play(scenario: Scenario, run: Run) -> bool:
             received.append(True)
             return {"type": "http.request", "body": b"", "more_body": False}
         await anyio.sleep_forever()
+        return None
 
     async def send(event: dict[str, Any]) -> None:
         if event["type"] == "http.response.start":
             run.log.append(("start", str(event["status"])))
         else:
             run.log.append(("chunk" if event.get("more_body") else "end", event["body"].decode()))
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     received: list[bool] = []
     async with app.started():
@@ -50,8 +52,7 @@ async def play(scenario: Scenario, run: Run) -> bool:
                 await app(scope, receive, send)
             except StreamAborted:
                 run.log.append(("aborted", ""))
-        cancelled = run.scope.cancel_called
-    return cancelled
+        return run.scope.cancel_called
 
 
 def check(scenario: Scenario, run: Run, cancelled: bool) -> None:
@@ -87,7 +88,8 @@ def check(scenario: Scenario, run: Run, cancelled: bool) -> None:
     assert afters == sorted(afters, reverse=True)
     # Background work follows the reply, and only a handler that did not fail.
     if "background" in kinds:
-        assert "end" in kinds and kinds.index("background") > kinds.index("end")
+        assert "end" in kinds
+        assert kinds.index("background") > kinds.index("end")
         assert scenario.handler == "none" or scenario.handler == "cancel"
     elif not cancelled and "handler" in kinds and "end" in kinds and scenario.handler == "none":
         failures = [each.teardown for each in scenario.dependencies if each.teardown != "none"]

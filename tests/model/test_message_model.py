@@ -41,11 +41,14 @@ class FaultyBroker:
             self.current_generation += 1
 
     async def store_retry(self, delay: float, attempt: int, reason: str) -> None:
-        assert attempt >= 2 and delay >= 0 and "secret" not in reason
+        assert attempt >= 2
+        assert delay >= 0
+        assert "secret" not in reason
         await self._do("store_retry", self.store)
 
     async def store_dead(self, reason: str) -> None:
-        assert reason and "secret" not in reason
+        assert reason
+        assert "secret" not in reason
         await self._do("store_dead", self.store)
 
     async def ack(self) -> None:
@@ -134,7 +137,8 @@ def test_a_message_is_settled_exactly_once(
     if state is State.RETURNED:
         assert "ack" not in done
     if faults["stale_at"] == "start":
-        assert state is State.LOST and not done
+        assert state is State.LOST
+        assert not done
     # Commit before ack: nothing is said to the broker before every scope is closed.
     kinds = [kind for kind, _ in run.log]
     last_left = max((i for i, kind in enumerate(kinds) if kind == "leave"), default=-1)
@@ -172,4 +176,5 @@ def test_the_status_table_decides_what_a_queue_does(status: StatusCode) -> None:
     first = decide(Message(attempt=1), Reply(status=status))
     last = decide(Message(attempt=2), Reply(status=status))
     assert first.verdict is (Verdict.RETRY if status in retryable else Verdict.DEAD)
-    assert last.verdict is Verdict.DEAD and status.name in last.reason
+    assert last.verdict is Verdict.DEAD
+    assert status.name in last.reason

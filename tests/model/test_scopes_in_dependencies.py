@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from microkit import App, Depends, Procedure, Reply, Request
@@ -31,12 +32,12 @@ def application(log: list[str], **options: Any) -> App:
 
     @app.get("/plain")
     async def plain(worker: str = Depends(worker)) -> str:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return worker
 
     @app.get("/fails")
     async def fails(worker: str = Depends(worker)) -> str:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         raise ValueError("secret")
 
     @app.get("/late", timeout=0.01)
@@ -47,7 +48,7 @@ def application(log: list[str], **options: Any) -> App:
     @app.get("/stream")
     async def stream(worker: str = Depends(worker)) -> AsyncIterator[str]:
         yield "one"
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         log.append("streamed")
         yield "two"
 
@@ -87,7 +88,7 @@ async def ask(app: App, path: str, *, leave_after: int | None = None) -> list[di
         sent.append(event)
         if leave_after is not None and len(sent) >= leave_after:
             left.set()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
     await app(scope, receive, send)
