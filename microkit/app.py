@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -317,7 +317,7 @@ class App(Router):
         return func
 
     @asynccontextmanager
-    async def started(self) -> AsyncIterator[App]:
+    async def started(self) -> AsyncGenerator[App]:
         """Run the application without an ingress: start-up on entry, shutdown on exit."""
         await self.runtime.start_detached()
         try:
@@ -326,7 +326,7 @@ class App(Router):
             await self.runtime.stop()
 
     @contextmanager
-    def override(self, dependency: Any, fake: Any) -> Iterator[None]:
+    def override(self, dependency: Any, fake: Any) -> Generator[None]:
         """Replace a dependency while the block runs, everywhere and for every kind of call.
 
         Args:

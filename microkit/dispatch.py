@@ -63,10 +63,9 @@ async def _in_group(call: Call, deliver: Deliver) -> Reply:
     try:
         async with anyio.create_task_group() as group:
             call.__dict__["task_group"] = group
-            reply = await _invoke(call, deliver)
+            return await _invoke(call, deliver)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] if len(failed.exceptions) == 1 else failed from None
-    return reply
 
 
 async def _invoke(call: Call, deliver: Deliver) -> Reply:

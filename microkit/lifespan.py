@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -271,7 +271,7 @@ def as_context(lifespan: Any, app: App) -> AbstractAsyncContextManager[Any]:
         for each in inspect.signature(lifespan).parameters.values()
     )
     made = lifespan(app) if takes_app else lifespan()
-    if isinstance(made, AsyncIterator) and not isinstance(made, AbstractAsyncContextManager):
+    if isinstance(made, AsyncGenerator) and not isinstance(made, AbstractAsyncContextManager):
         return asynccontextmanager(lambda: made)()
     if not isinstance(made, AbstractAsyncContextManager):
         raise ConfigurationError(

@@ -32,7 +32,7 @@ class Trigger:
         router: name of the router that its path goes to; None for the app's own (HTTP and SOCKET only).
     """
 
-    kind: ClassVar[Kind] | Kind
+    kind: Kind
     router: ClassVar[str | None] = None
 
     @property
@@ -74,7 +74,7 @@ class Route(Trigger):
         methods: one or several methods; None answers every method.
     """
 
-    kind: ClassVar[Kind] = Kind.HTTP
+    kind = Kind.HTTP
     path: str
     methods: Any = None
 
@@ -112,7 +112,7 @@ class SocketRoute(Trigger):
         path: pattern.
     """
 
-    kind: ClassVar[Kind] = Kind.SOCKET
+    kind = Kind.SOCKET
     path: str
 
     def __str__(self) -> str:
@@ -134,7 +134,7 @@ class Procedure(Trigger):
         name: `service.method`.
     """
 
-    kind: ClassVar[Kind] = Kind.RPC
+    kind = Kind.RPC
     name: str
 
     def __str__(self) -> str:
@@ -213,7 +213,7 @@ class Every(Trigger):
         each_process: fire in every worker process; by default in one only.
     """
 
-    kind: ClassVar[Kind] = Kind.TICK
+    kind = Kind.TICK
     seconds: float
     jitter: float = field(default=0.0, kw_only=True)
     overlap: Literal["skip", "queue", "allow"] = field(default="skip", kw_only=True)
