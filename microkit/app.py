@@ -215,11 +215,6 @@ class App(Router):
     # -- building ------------------------------------------------------------------------------------------------------
 
     @property
-    def all_kinds(self) -> Kind:
-        """Every kind of call."""
-        return Kind.all()
-
-    @property
     def table(self) -> Table:
         """The compiled bindings; built on first use.
 
@@ -397,8 +392,8 @@ class App(Router):
         return next(iter(found.values())).build(**values)
 
     def run(self, *transports: Any, **options: Any) -> None:
-        """Serve until stopped; see `microkit.host.run`."""
-        from .host import run
+        """Serve until stopped; see `microkit.cli.serving.run`."""
+        from .cli.serving import run
 
         run(self, *transports, **options)
 

@@ -66,7 +66,7 @@ class KernelPlugin:
     @hookimpl
     def microkit_configure(self, app: App) -> None:
         if app.settings.inspect_path is not None:
-            from .inspect import page_binding
+            from .cli.page import page_binding
 
             app.items.append(page_binding(app.settings.inspect_path))
 

@@ -1,4 +1,4 @@
-"""What an application is made of, as plain data: bindings, plans, plugins, services, settings; and views of it.
+"""What an application is made of, as plain data: bindings, plans, plugins, services, settings.
 
 Everything here is a frozen dataclass of strings, numbers, tuples and mappings: `dataclasses.asdict` gives what has a
 JSON form, and no view can change the application.
@@ -9,22 +9,17 @@ from __future__ import annotations
 import importlib.util
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from html import escape
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import annotations
 from .codecs import JSON_LIBRARY
 from .di import Scope
-from .endpoint import Binding, Endpoint
 from .hookspecs import VERSION
-from .http import HTMLResponse, JsonResponse, Request
 from .settings import _is_secret
-from .triggers import Route
 
 if TYPE_CHECKING:
     from .app import App
-    from .http import Response
     from .middleware import MiddlewareSpec
     from .plan import Plan
     from .plugins import PluginManager
@@ -140,26 +135,6 @@ class AppInfo:
     transports: tuple[Mapping[str, Any], ...]
     settings: Mapping[str, Mapping[str, Any]]
     sections: tuple[Section, ...] = ()
-
-    def tables(self) -> list[Section]:
-        """Everything as tables."""
-        hidden = ("hooks", "contributed", "origin", "backends")
-        plugins = [{k: v for k, v in asdict(each).items() if k not in hidden} for each in self.plugins]
-        settings = [
-            {"plugin": plugin, "setting": key, "value": value}
-            for plugin, values in self.settings.items()
-            for key, value in values.items()
-        ]
-        found = [
-            ("Bindings", map(asdict, self.bindings)),
-            ("Plugins", plugins),
-            ("Services", self.services),
-            ("Routers", self.routers),
-            ("Transports", self.transports),
-            ("Settings", settings),
-            ("Runtime", [asdict(self.runtime)]),
-        ]
-        return [*(Section(title, tuple(rows)) for title, rows in found), *self.sections]
 
     def public(self) -> AppInfo:
         """A copy for the endpoint page: without settings, and without paths of this machine."""
@@ -287,49 +262,3 @@ def _masked(value: Any, key: str = "") -> Any:
     if isinstance(value, Mapping):
         return {str(name): _masked(each, str(name)) for name, each in value.items()}
     return tuple(_masked(each) for each in value) if nested else str(value)
-
-
-# -- views -------------------------------------------------------------------------------------------------------------
-
-
-def as_html(info: AppInfo) -> str:
-    """An application as an HTML page; everything is escaped."""
-    parts: list[str] = []
-    for section in info.tables():
-        columns = list(dict.fromkeys(key for row in section.rows for key in row))
-        head = "".join(f"<th>{escape(name)}" for name in columns)
-        rows = "".join(f"<tr>{''.join(f'<td>{escape(shown(r.get(c)))}' for c in columns)}" for r in section.rows)
-        parts.append(f"<h2>{escape(section.title)}</h2><table><tr>{head}{rows}</table>" if rows else "")
-    name = escape(info.name)
-    style = "body{font-family:sans-serif}td,th{text-align:left;padding:.2em .8em;border-bottom:1px solid #ccc}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><style>{style}</style>'
-        f"<h1>{name}</h1>{''.join(parts)}</html>"
-    )
-
-
-def shown(value: Any) -> str:
-    """A plain value as text for a table: `yes` and `no`, lists with commas, nothing for None."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple | list):
-        return ", ".join(map(shown, value))
-    return "" if value is None else str(value)
-
-
-# -- the endpoint page -------------------------------------------------------------------------------------------------
-
-
-async def endpoint_page(request: Request) -> Response:
-    """The endpoint page: JSON on `?format=json` or `Accept: application/json`, else HTML."""
-    info = inspect_app(request.app).public()
-    headers = {"vary": "accept", "cache-control": "no-store"}
-    if request.query.get("format") == "json" or "application/json" in request.headers.get("accept", ""):
-        return JsonResponse(asdict(info), headers=headers)
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return HTMLResponse(as_html(info), headers={**headers, "content-security-policy": policy})
-
-
-def page_binding(path: str) -> Binding:
-    """The binding of the endpoint page at a path."""
-    return Binding(Endpoint(endpoint_page), Route(path, "GET"), {"name": "microkit_endpoints"}, plugin="kernel")

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     from microkit.cli.loading import load_app
     from microkit.cli.lookup import find_plan
-    from microkit.cli.output import as_text, print_json
+    from microkit.cli.output import as_text, print_json, tables
     from microkit.cli.plans import inspect_plan, plan_text
     from microkit.cli.program import warn_of_plugins
     from microkit.inspect import inspect_app
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(asdict(info))
         return 0
     print(f"{info.name} (version {info.version})")
-    for section in info.tables():
+    for section in tables(info):
         if section.rows:
             print(f"\n{section.title}\n{as_text(section.rows)}")
     return 0

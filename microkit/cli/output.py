@@ -4,9 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from microkit.inspect import shown
+from microkit.inspect import AppInfo, Section
+
+
+def shown(value: Any) -> str:
+    """A plain value as text for a table: `yes` and `no`, lists with commas, nothing for None."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        return ", ".join(map(shown, value))
+    return "" if value is None else str(value)
+
+
+def tables(info: AppInfo) -> list[Section]:
+    """Everything about an application as tables."""
+    hidden = ("hooks", "contributed", "origin", "backends")
+    plugins = [{k: v for k, v in asdict(each).items() if k not in hidden} for each in info.plugins]
+    settings = [
+        {"plugin": plugin, "setting": key, "value": value}
+        for plugin, values in info.settings.items()
+        for key, value in values.items()
+    ]
+    found = [
+        ("Bindings", map(asdict, info.bindings)),
+        ("Plugins", plugins),
+        ("Services", info.services),
+        ("Routers", info.routers),
+        ("Transports", info.transports),
+        ("Settings", settings),
+        ("Runtime", [asdict(info.runtime)]),
+    ]
+    return [*(Section(title, tuple(rows)) for title, rows in found), *info.sections]
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:

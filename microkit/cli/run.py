@@ -46,19 +46,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    from microkit import host
-    from microkit.supervisor import own_worker
+    from microkit.cli import serving
+    from microkit.cli.supervisor import own_worker
 
     if own_worker() is None and (args.reload or args.workers > 1):
         # The supervisor does not import the application: what is wrong with it shows in a child, and may be mended.
-        return host.supervise(args.workers, args.reload, args.reload_dirs, args.log_level)
-    host.configure_logging(args.log_level)
+        return serving.supervise(args.workers, args.reload, args.reload_dirs, args.log_level)
+    serving.configure_logging(args.log_level)
     try:
         app = load_app(args.app, args.flags)
     except CommandError as exc:
-        return host.report(exc)
+        return serving.report(exc)
     options = {key: value for key, value in (("host", args.host), ("port", args.port)) if value is not None}
-    return host.main(app, args.transports, options, args.only, args.backend, args.log_level)
+    return serving.main(app, args.transports, options, args.only, args.backend, args.log_level)
 
 
 def _port(text: str) -> int:

@@ -14,8 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,39 +23,14 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from microkit.host import Worker
+
 _logger = logging.getLogger("microkit.supervisor")
 _VARIABLE = "MICROKIT_WORKER"
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
 _RELOAD_GRACE = 5.0
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 _MAX_SOCKETS = 64
-
-
-@dataclass(eq=False)
-class Worker:
-    """The place of this process under a supervisor.
-
-    Attributes:
-        index: its number, from 0.
-        count: how many there are.
-        control: connection to the supervisor.
-        sockets: listening sockets that the supervisor holds, by the key that they were asked for with.
-    """
-
-    index: int
-    count: int
-    control: socket.socket
-    sockets: dict[str, list[socket.socket]] = field(default_factory=dict[str, list[socket.socket]])
-
-    def report(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """Tell the supervisor that this process serves, and hand it the sockets that it does not have yet."""
-        new = {key: found for key, found in sockets.items() if key not in self.sockets}
-        message = json.dumps({key: len(found) for key, found in new.items()}).encode()
-        socket.send_fds(self.control, [message], [each.fileno() for found in new.values() for each in found])
-
-    async def supervisor_gone(self) -> None:
-        """Return when the supervisor has ended."""
-        await anyio.wait_readable(self.control)  # it never writes, so this is the end of the stream
 
 
 @cache
@@ -114,7 +89,7 @@ class Supervisor:
             The exit code: 0, or that of a child that could not start.
         """
         if not hasattr(socket, "send_fds"):
-            print("microkit: --workers and --reload need a POSIX system. Run one process.", file=sys.stderr)  # noqa: T201
+            print("microkit: --workers and --reload need a POSIX system. Run one process.", file=sys.stderr)
             return 1
         anyio.run(self._run)
         return self._code
