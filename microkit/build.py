@@ -14,9 +14,10 @@ from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError
 from .executor import ExecutorSpec
 from .graph import Node
 from .http import Request, Response
+from .layers import Layer
 from .middleware import MiddlewareSpec
 from .mounting import mount_bindings
-from .plan import Layer, Plan
+from .plan import Plan
 from .resolve import Resolver, nearest_name
 from .routing.groups import Included, Mounted, Router, join
 from .routing.matching import ANY, RouteEntry, RouterSpec

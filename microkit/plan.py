@@ -10,47 +10,26 @@ enters no cancel scope, and a handler whose parameters all come straight from th
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from . import annotations
-from .call import MISSING, Kind, Reply
+from .call import Kind, Reply
 from .di import Scope
 from .endpoint import Binding, Endpoint
 from .errors import ConfigurationError, PublicError, StatusCode, ValidationError
 from .executor import ExecutorSpec
 from .graph import CALL, Exit, Mode, Node, Steps, leave_scope
-from .middleware import MiddlewareSpec
-from .renderers import Renderers, error_reply, internal_error
+from .layers import Invoke, Layer, repeatable, wrapped
+from .renderers import error_reply, internal_error
 from .scopes import CallScope
 from .sockets import close_code, socket_handler, socket_reply
 
 if TYPE_CHECKING:
     from .app import App
     from .resolve import Resolver
-
-Invoke = Callable[[Any], Awaitable[Reply]]
-
-
-@dataclass(eq=False)
-class Layer:
-    """One middleware of a plan.
-
-    Attributes:
-        spec: the middleware.
-        target: the node of the instance, for a class; None for a function.
-        call: what runs it: takes the instance of a class, the call, `call_next`, and the values of `nodes`.
-        nodes: what its further parameters are filled with.
-    """
-
-    spec: MiddlewareSpec
-    target: Node | None
-    call: Callable[..., Any]
-    nodes: list[Node] = field(default_factory=list)
 
 
 class Plan:
@@ -126,9 +105,9 @@ class Plan:
         self.inner.compile(owner)
         call = self._core()
         if self.layers:
-            call = _again(call)
+            call = repeatable(call)
         for layer in reversed(self.layers):
-            call = self._wrap(layer, call)
+            call = wrapped(layer, call, self.outer, self.app.renderers)
         if not self.outer.idle:
             call = self._with_outer_scope(call)
         self.invoke = call
@@ -142,44 +121,6 @@ class Plan:
     def for_head(self) -> Plan:
         """The same plan for HEAD requests: the body is left out at delivery."""
         return _HeadPlan(self)
-
-    def _wrap(self, layer: Layer, call_next: Invoke) -> Invoke:
-        func = layer.call
-        if layer.target is not None:
-            instance = self.outer.template[self.outer.slots[layer.target]]
-            if instance is MISSING:
-                raise RuntimeError(f"the middleware {layer.spec.name} was not built")
-            func = partial(func, instance)
-        slots = [self.outer.slots[node] for node in layer.nodes]
-        renderers, name = self.app.renderers, layer.spec.name
-
-        async def run(call: Any) -> Reply:
-            try:
-                reply = await func(call, call_next)
-                return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
-            except Exception as exc:
-                return error_reply(call, exc, renderers)
-
-        async def run_injected(call: Any) -> Reply:
-            try:
-                frame = call._frame
-                reply = await func(call, call_next, *[frame[i] for i in slots])
-                return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
-            except Exception as exc:
-                return error_reply(call, exc, renderers)
-
-        if self.outer.idle and slots:  # all is known by now, and there is no frame
-            values = [self.outer.template[i] for i in slots]
-
-            async def run_known(call: Any) -> Reply:
-                try:
-                    reply = await func(call, call_next, *values)
-                    return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
-                except Exception as exc:
-                    return error_reply(call, exc, renderers)
-
-            return run_known
-        return run_injected if slots else run
 
     def open(self, call: Any) -> list[Any]:
         """Give a call its frame, and what its scopes are recorded in."""
@@ -397,34 +338,6 @@ class _HeadPlan(Plan):
         return getattr(self._plan, name)
 
 
-def _again(core: Invoke) -> Invoke:
-    """A core below middleware, which may call it again, or leave its stream unread: the scope of the call is left in
-    either case, and the stream, which may stand on it, is closed before."""
-
-    async def run(call: Any) -> Reply:
-        if call._open_from is not None:
-            depth, made = call._open_from
-            call._open_from = None
-            await leave_scope(call._exits, None, call.app.settings.teardown_timeout, call._shield, depth)
-            if call.live_scope is not None:
-                call.live_scope.cut(made)
-        before = len(call._exits or ()), len(call.live_scope.instances) if call.live_scope is not None else 1
-        reply = await core(call)
-        if type(reply.body) is not bytes and hasattr(reply.body, "aclose"):
-            if call._exits is None:
-                call._exits = []
-            call._exits.append(partial(_close_stream, reply.body))
-        if call._exits and len(call._exits) > before[0]:
-            call._open_from = before
-        return reply
-
-    return run
-
-
-async def _close_stream(stream: Any, exc: BaseException | None) -> None:
-    await stream.aclose()
-
-
 def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
     """`_direct_core` for an async HTTP handler of at most two arguments: the shapes that small services are made of."""
     if not getters:
@@ -472,12 +385,6 @@ def _rpc_reply(call: Any, result: Any) -> Reply:
         return Reply(body=items_of(result))
     # Encoding belongs inside the scope: a value may need its open session, and must fail before the commit.
     return Reply(result, body=call.encode(result) if call.encode is not None else None)
-
-
-def _as_reply(call: Any, result: Any, renderers: Renderers, name: str) -> Reply:
-    if result is None:
-        raise TypeError(f"the middleware {name} returned nothing; it must return a reply, usually that of call_next")
-    return renderers.http(result) if call.kind is Kind.HTTP else Reply(result)
 
 
 def _timed(run: Callable[..., Any], seconds: float) -> Callable[..., Any]:

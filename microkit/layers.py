@@ -1,0 +1,111 @@
+"""The onion: middlewares as functions around the core of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from .call import MISSING, Kind, Reply
+from .graph import Node, Steps, leave_scope
+from .middleware import MiddlewareSpec
+from .renderers import Renderers, error_reply
+
+Invoke = Callable[[Any], Awaitable[Reply]]
+
+
+@dataclass(eq=False)
+class Layer:
+    """One middleware of a plan.
+
+    Attributes:
+        spec: the middleware.
+        target: the node of the instance, for a class; None for a function.
+        call: what runs it: takes the instance of a class, the call, `call_next`, and the values of `nodes`.
+        nodes: what its further parameters are filled with.
+    """
+
+    spec: MiddlewareSpec
+    target: Node | None
+    call: Callable[..., Any]
+    nodes: list[Node] = field(default_factory=list)
+
+
+def wrapped(layer: Layer, call_next: Invoke, outer: Steps, renderers: Renderers) -> Invoke:
+    """One more layer of the onion: `layer` around `call_next`.
+
+    Args:
+        outer: what the plan's middlewares inject, compiled.
+        renderers: for what a middleware returns instead of a reply, and for what it raises.
+    """
+    func = layer.call
+    if layer.target is not None:
+        instance = outer.template[outer.slots[layer.target]]
+        if instance is MISSING:
+            raise RuntimeError(f"the middleware {layer.spec.name} was not built")
+        func = partial(func, instance)
+    slots = [outer.slots[node] for node in layer.nodes]
+    name = layer.spec.name
+
+    async def run(call: Any) -> Reply:
+        try:
+            reply = await func(call, call_next)
+            return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
+        except Exception as exc:
+            return error_reply(call, exc, renderers)
+
+    async def run_injected(call: Any) -> Reply:
+        try:
+            frame = call._frame
+            reply = await func(call, call_next, *[frame[i] for i in slots])
+            return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
+        except Exception as exc:
+            return error_reply(call, exc, renderers)
+
+    if outer.idle and slots:  # all is known by now, and there is no frame
+        values = [outer.template[i] for i in slots]
+
+        async def run_known(call: Any) -> Reply:
+            try:
+                reply = await func(call, call_next, *values)
+                return reply if isinstance(reply, Reply) else _as_reply(call, reply, renderers, name)
+            except Exception as exc:
+                return error_reply(call, exc, renderers)
+
+        return run_known
+    return run_injected if slots else run
+
+
+def _as_reply(call: Any, result: Any, renderers: Renderers, name: str) -> Reply:
+    if result is None:
+        raise TypeError(f"the middleware {name} returned nothing; it must return a reply, usually that of call_next")
+    return renderers.http(result) if call.kind is Kind.HTTP else Reply(result)
+
+
+def repeatable(core: Invoke) -> Invoke:
+    """A core below middleware, which may call it again, or leave its stream unread: the scope of the call is left in
+    either case, and the stream, which may stand on it, is closed before."""
+
+    async def run(call: Any) -> Reply:
+        if call._open_from is not None:
+            depth, made = call._open_from
+            call._open_from = None
+            await leave_scope(call._exits, None, call.app.settings.teardown_timeout, call._shield, depth)
+            if call.live_scope is not None:
+                call.live_scope.cut(made)
+        before = len(call._exits or ()), len(call.live_scope.instances) if call.live_scope is not None else 1
+        reply = await core(call)
+        if type(reply.body) is not bytes and hasattr(reply.body, "aclose"):
+            if call._exits is None:
+                call._exits = []
+            call._exits.append(partial(_close_stream, reply.body))
+        if call._exits and len(call._exits) > before[0]:
+            call._open_from = before
+        return reply
+
+    return run
+
+
+async def _close_stream(stream: Any, exc: BaseException | None) -> None:
+    await stream.aclose()
