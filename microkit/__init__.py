@@ -2,7 +2,7 @@
 
 from .app import App, HttpKernel, MicroAPI, logger
 from .background import BackgroundTasks
-from .call import Batch, Call, Kind, Message, Reply, RpcRequest, Tick
+from .call import Call, Kind, Reply, RpcRequest, Tick
 from .container import Container
 from .di import Depends, Provider, Scope, ServiceProvider, Tagged, TaggedServices, inject, tag
 from .errors import (
@@ -39,6 +39,7 @@ from .http import (
     StreamingResponse,
     TextResponse,
 )
+from .messages import Batch, Message
 from .middleware import CallNext, HttpMiddleware, MiddlewareSpec, WebSocketMiddleware
 from .params import Body, Cookie, File, Form, Header, Path, Query
 from .plugininfo import PluginInfo

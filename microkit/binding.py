@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import annotations
 from .annotations import Parameter
-from .call import MISSING, Batch, Call, Kind, Message, RpcRequest
+from .call import MISSING, Call, Kind, RpcRequest
 from .codecs import decode, is_json, media_type
 from .errors import BadRequest, UnsupportedMediaType, ValidationError
+from .messages import Batch, Message
 from .validation import Convert, Invalid, Shape, Source, Validators, to_validation_error
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from . import annotations, codecs, executor, renderers, session
 from .background import BackgroundTasks
 from .binding import Binder
-from .call import Batch, Call, Kind, Message, RpcRequest, Tick
+from .call import Call, Kind, RpcRequest, Tick
 from .endpoint import Binding, Endpoint, Parameter
 from .hookspecs import hookimpl
 from .http import HTTPConnection, Request
+from .messages import Batch, Message
 from .routing.controllers import marked_bindings
 from .routing.matching import LINEAR, RouterSpec
 from .schedule import TIMERS, Scheduler

@@ -12,9 +12,10 @@ import anyio
 
 from ._deadline import protected
 from .background import run_background
-from .call import Batch, Call, Message, Reply, RpcRequest, Tick
+from .call import Call, Reply, RpcRequest, Tick
 from .errors import PublicError, StatusCode
 from .graph import leave_scope
+from .messages import Batch, Message
 from .renderers import internal_error
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from .call import Batch, Kind, Message, Reply
+from .call import Kind, Reply
 from .codecs import json_dumps
 from .dispatch import handle_batch, handle_message
+from .messages import Batch, Message
 from .settlement import Settlement
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import Any, Self, overload
 
 from . import annotations
 from .annotations import Parameter
-from .call import Call, Kind, Message, Reply, RpcRequest, Tick
+from .call import Call, Kind, Reply, RpcRequest, Tick
 from .codecs import is_json
 from .errors import ConfigurationError
 from .http import HTTPConnection, Request, Response
 from .http.response import checked_status
+from .messages import Message
 from .websocket import WebSocket
 
 CallNext = Callable[[Any], Awaitable[Reply]]

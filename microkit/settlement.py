@@ -22,7 +22,7 @@ from .call import Reply
 from .errors import MicrokitError, StatusCode
 
 if TYPE_CHECKING:
-    from .call import Message
+    from .messages import Message
     from .plan import Plan
 
 _logger = logging.getLogger("microkit.settlement")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .app import App
-    from .call import Message
+    from .messages import Message
 
 
 @dataclass(eq=False)

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from microkit.call import MISSING, Kind, Message, Reply, RpcRequest
+from microkit.call import MISSING, Kind, Reply, RpcRequest
 from microkit.cli.loading import CommandError, describe_failure, load_app
 from microkit.cli.lookup import find_plan
 from microkit.cli.output import print_json
 from microkit.codecs import is_json, json_dumps, json_loads
 from microkit.errors import PublicError
+from microkit.messages import Message
 
 if TYPE_CHECKING:
     from microkit.app import App
