@@ -30,7 +30,8 @@ class ServeSettings:
         websocket_ping: seconds between pings of a WebSocket; one that does not answer in as many is closed (uvicorn
             only).
         max_connections: connections served at a time; more get 503 (uvicorn only). None is no limit.
-        certfile, keyfile: PEM files; both together turn TLS on, and with it HTTP/2 under hypercorn.
+        certfile: PEM file; together with `keyfile` it turns TLS on, and with it HTTP/2 under hypercorn.
+        keyfile: PEM file.
         keyfile_password: of `keyfile`, if it is encrypted.
     """
 
