@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.servers import missing
 
 HERE = Path(__file__).parent
 VENDORED = ("anyio", "pluggy", "idna", "typing_extensions")
@@ -76,14 +77,10 @@ def _node_or_skip() -> str:
     finally:
         sys.path.remove(str(HERE))
     node = find_node()
-    missing = "no Node.js" if node is None else ""
-    if not missing and not (HERE / "node_modules" / "pyodide").is_dir():
-        missing = "no Pyodide in node_modules; run make setup"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
-    assert node is not None
+    if node is None:
+        missing("Node.js", "install it, or run make setup")
+    if not (HERE / "node_modules" / "pyodide").is_dir():
+        missing("Pyodide in node_modules", "run make setup")
     return node
 
 
