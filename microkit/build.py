@@ -10,7 +10,7 @@ from .annotations import describe
 from .call import Call, Kind, Reply
 from .catalog import Catalog
 from .endpoint import Binding, Endpoint
-from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError
+from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError, nearest
 from .executor import ExecutorSpec
 from .graph import Node
 from .http import Request, Response
@@ -18,7 +18,7 @@ from .layers import Layer
 from .middleware import MiddlewareSpec
 from .mounting import mount_bindings
 from .plan import Plan
-from .resolve import Resolver, nearest_name
+from .resolve import Resolver
 from .routing.groups import Included, Mounted, Router, join
 from .routing.matching import ANY, RouteEntry, RouterSpec
 from .routing.pattern import Param, Pattern, parse_pattern
@@ -154,7 +154,7 @@ class Builder:
         for name in binding.options:
             if name not in legal:
                 raise ConfigurationError(
-                    f"The binding {binding} has the unknown option {name!r}{nearest_name(name, legal)}. It takes: "
+                    f"The binding {binding} has the unknown option {name!r}.{nearest(name, legal)} It takes: "
                     f"{', '.join(sorted(legal))}."
                 )
 

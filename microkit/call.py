@@ -72,7 +72,6 @@ class Call:
     connection: Connection | None = None
     headers: Any
     _id: str | None = None
-    _parent_id: str | None = None
     _state: SimpleNamespace | None = None
     _attributes: dict[str, Any] | None = None
     _background: BackgroundTasks | None = None
@@ -96,11 +95,6 @@ class Call:
     @id.setter
     def id(self, value: str) -> None:
         self._id = value
-
-    @property
-    def parent_id(self) -> str | None:
-        """Id of the call that caused this one, if the ingress carried it."""
-        return self._parent_id
 
     @property
     def endpoint(self) -> Endpoint:

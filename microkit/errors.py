@@ -6,9 +6,9 @@ for its callers: status and text of a public error may leave the process, those 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
 
 class StatusCode(IntEnum):
@@ -17,28 +17,32 @@ class StatusCode(IntEnum):
     Source: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
     """
 
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
+    OK = 0, 200
+    CANCELLED = 1, 499
+    UNKNOWN = 2, 500
+    INVALID_ARGUMENT = 3, 400
+    DEADLINE_EXCEEDED = 4, 504
+    NOT_FOUND = 5, 404
+    ALREADY_EXISTS = 6, 409
+    PERMISSION_DENIED = 7, 403
+    RESOURCE_EXHAUSTED = 8, 429
+    FAILED_PRECONDITION = 9, 400
+    ABORTED = 10, 409
+    OUT_OF_RANGE = 11, 400
+    UNIMPLEMENTED = 12, 501
+    INTERNAL = 13, 500
+    UNAVAILABLE = 14, 503
+    DATA_LOSS = 15, 500
+    UNAUTHENTICATED = 16, 401
 
-    @property
-    def http(self) -> int:
-        """The HTTP status of this code, as google.rpc.Code maps it."""
-        return _TO_HTTP[self]
+    http: int
+    """The HTTP status of this code, as google.rpc.Code maps it."""
+
+    def __new__(cls, code: int, http: int) -> Self:
+        self = int.__new__(cls, code)
+        self._value_ = code
+        self.http = http
+        return self
 
     @property
     def retryable(self) -> bool:
@@ -47,25 +51,6 @@ class StatusCode(IntEnum):
 
 
 _S = StatusCode
-_TO_HTTP: dict[StatusCode, int] = {
-    _S.OK: 200,
-    _S.CANCELLED: 499,
-    _S.UNKNOWN: 500,
-    _S.INVALID_ARGUMENT: 400,
-    _S.DEADLINE_EXCEEDED: 504,
-    _S.NOT_FOUND: 404,
-    _S.ALREADY_EXISTS: 409,
-    _S.PERMISSION_DENIED: 403,
-    _S.RESOURCE_EXHAUSTED: 429,
-    _S.FAILED_PRECONDITION: 400,
-    _S.ABORTED: 409,
-    _S.OUT_OF_RANGE: 400,
-    _S.UNIMPLEMENTED: 501,
-    _S.INTERNAL: 500,
-    _S.UNAVAILABLE: 503,
-    _S.DATA_LOSS: 500,
-    _S.UNAUTHENTICATED: 401,
-}
 _RETRYABLE = frozenset(
     {_S.UNAVAILABLE, _S.RESOURCE_EXHAUSTED, _S.ABORTED, _S.DEADLINE_EXCEEDED, _S.UNKNOWN, _S.INTERNAL}
 )
@@ -99,6 +84,19 @@ def status_from_http(status: int) -> StatusCode:
 
 
 # -- for the people who build an application ---------------------------------------------------------------------------
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as " Did you mean 'x'?" for a misspelt word, or nothing.
+
+    Args:
+        word: what was written.
+        known: what could be meant.
+    """
+    import difflib
+
+    match = difflib.get_close_matches(word, list(known), 1)
+    return f" Did you mean {match[0]!r}?" if match else ""
 
 
 class MicrokitError(Exception):

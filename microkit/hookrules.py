@@ -7,7 +7,7 @@ is never called. All of them are refused here, with the remedy.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +15,7 @@ import pluggy
 
 from microkit import hookspecs
 from microkit.annotations import location
-from microkit.errors import PluginError
+from microkit.errors import PluginError, nearest
 from microkit.hookspecs import HOOKS, PROJECT, HookInfo, describe
 
 _PREFIX = f"{PROJECT}_"
@@ -24,19 +24,6 @@ _PREFIX = f"{PROJECT}_"
 def slug(name: str) -> str:
     """The form of a plugin's name in identifiers: `my-plugin` is `my_plugin`."""
     return name.replace("-", "_").replace(".", "_").lower()
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as " Did you mean 'x'?" for a misspelt word, or nothing.
-
-    Args:
-        word: what was written.
-        known: what could be meant.
-    """
-    import difflib
-
-    match = difflib.get_close_matches(word, list(known), 1)
-    return f" Did you mean {match[0]!r}?" if match else ""
 
 
 class HookRegistry(pluggy.PluginManager):

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .annotations import describe
-from .errors import ConfigurationError, StartupError
-from .hookrules import nearest
+from .errors import ConfigurationError, StartupError, nearest
 from .transport import Process, TransportServer, TransportSpec
 
 if TYPE_CHECKING:

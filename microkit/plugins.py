@@ -14,8 +14,8 @@ from types import MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
 from microkit.annotations import location
-from microkit.errors import MicrokitError, PluginError
-from microkit.hookrules import HookRegistry, check_implementation, nearest, slug
+from microkit.errors import MicrokitError, PluginError, nearest
+from microkit.hookrules import HookRegistry, check_implementation, slug
 from microkit.hooks import Contribution, Hooks
 from microkit.hookspecs import PROJECT, HookInfo
 from microkit.plugininfo import PluginInfo, PluginRecord, incompatibility

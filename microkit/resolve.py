@@ -18,7 +18,7 @@ from .call import MISSING, Kind
 from .catalog import Catalog, Recipe
 from .container import Container
 from .di import Depends, Scope, Tagged, TaggedServices, as_depends, class_dependencies, injected
-from .errors import ResolutionError
+from .errors import ResolutionError, nearest
 from .graph import CALL, Dispose, Mode, Node, constant, disposal_of, mode_of
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ class Resolver:
         if isinstance(key, str):
             names = sorted(str(each.key) for each in self.catalog.registry if isinstance(each.key, str))
             known = ", ".join(names) or "none"
-            why = f"no service is registered as {key!r}{nearest_name(key, names)}; there are: {known}"
+            why = f"no service is registered as {key!r}.{nearest(key, names)} There are: {known}"
         elif key is annotations.Empty:
             why = "Depends() without a dependency needs an annotation to go by"
         else:
@@ -436,14 +436,6 @@ def _is_whole_call(node: Node) -> bool:
 def _bound(binder: Binder) -> Node:
     mode = Mode.ASYNC if binder.is_async else Mode.SYNC
     return Node(binder.label, mode, binder.get, (CALL,), scope=Scope.BACKGROUND)
-
-
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` if some known name is close, else an empty string."""
-    import difflib
-
-    found = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _type_name(tp: Any) -> str:

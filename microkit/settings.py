@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from microkit.conversion import convert
-from microkit.errors import SettingsError
-from microkit.hookrules import nearest, slug
+from microkit.errors import SettingsError, nearest
+from microkit.hookrules import slug
 from microkit.validation import Invalid, Source
 
 if TYPE_CHECKING:

@@ -43,10 +43,9 @@ class State(enum.Enum):
     @property
     def final(self) -> bool:
         """Whether nothing follows."""
-        return self in _FINAL
+        return self not in _NEXT
 
 
-_FINAL = frozenset({State.ACKED, State.RETRIED, State.DEAD, State.RETURNED, State.LOST})
 _NEXT: dict[State, frozenset[State]] = {
     State.RECEIVED: frozenset({State.RUNNING, State.RETURNED, State.LOST}),
     State.RUNNING: frozenset({State.DURABLE, State.RETURNED, State.LOST}),

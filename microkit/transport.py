@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _bridge
 from .call import Kind
-from .errors import StartupError
-from .hookrules import nearest
+from .errors import StartupError, nearest
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

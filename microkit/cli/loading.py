@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microkit.errors import MicrokitError
-from microkit.hookrules import nearest
+from microkit.errors import MicrokitError, nearest
 
 if TYPE_CHECKING:
     from types import ModuleType

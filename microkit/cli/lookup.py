@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from microkit.cli.loading import CommandError
-from microkit.hookrules import nearest
+from microkit.errors import nearest
 from microkit.http import Request
 from microkit.inspect import BindingInfo, bound_plans, inspect_binding
 

@@ -231,7 +231,7 @@ def fails(handler: Any, pattern: str, *, procedure: bool = False) -> None:
 async def test_what_cannot_be_a_dependency_is_told() -> None:
     async def unknown_name(value: Any = Depends("mailr")) -> None: ...
 
-    fails(unknown_name, r"registered as 'mailr' \(did you mean 'mailer'\?\)")
+    fails(unknown_name, r"registered as 'mailr'\. Did you mean 'mailer'\? There are: ")
 
     async def abstract(value: Annotated[Shape, Depends()]) -> None: ...
 
