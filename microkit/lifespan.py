@@ -37,6 +37,8 @@ class Runtime:
 
     Attributes:
         background: cancel scopes of background work that is running.
+        put_off: cancel scopes of work that waits for its time.
+        draining: shutdown has begun, so no work is put off any more.
         state: what the app's lifespan yielded, as a mapping.
         tasks: a task group for work that lives as long as the application.
         ready: start-up is over and shutdown has not begun; a host keeps it false also while an ingress is not open.
@@ -46,6 +48,8 @@ class Runtime:
     def __init__(self, app: App) -> None:
         self.app = app
         self.background: set[anyio.CancelScope] = set()
+        self.put_off: set[anyio.CancelScope] = set()
+        self.draining = False
         self.state: dict[str, Any] = {}
         self.tasks: Any = None
         self.new_scope: type[anyio.CancelScope] = anyio.CancelScope
@@ -169,7 +173,7 @@ class Runtime:
 
     async def _start(self, undo: list[tuple[str, _Undo]]) -> None:
         app = self.app
-        self.state = {}
+        self.state, self.draining = {}, False
         app.owner = ScopeOwner(Scope.APP)
         app.owner.adopt()
 
@@ -202,8 +206,11 @@ class Runtime:
             self.state |= state if isinstance(state, dict) else {}  # beside what mounted applications put there
 
     async def _drain(self) -> None:
-        """Give background work its time, then cancel it."""
+        """Call off what waits for its time, give background work that runs some, then cancel it."""
         settings = self.app.settings
+        self.draining = True
+        for scope in self.put_off:
+            scope.cancel()
         with anyio.move_on_after(settings.shutdown_timeout if self._grace is None else self._grace):
             while self.background:  # noqa: ASYNC110  # an event per task would cost each of them
                 await anyio.sleep(0.01)

@@ -190,7 +190,7 @@ class Scheduler:
     def _start(
         self, seconds: float, func: Callable[..., Any], args: tuple[Any, ...], *, repeat: bool
     ) -> anyio.CancelScope:
-        if not self._app.runtime.running:
+        if not self._app.runtime.running or self._app.runtime.draining:
             raise RuntimeError("work can be scheduled only while the application runs")
         scope = anyio.CancelScope()
         self._app.runtime.tasks.start_soon(self._run, scope, seconds, func, args, repeat)
@@ -199,10 +199,15 @@ class Scheduler:
     async def _run(
         self, scope: anyio.CancelScope, seconds: float, func: Callable[..., Any], args: tuple[Any, ...], repeat: bool
     ) -> None:
-        clock, background = self._app.clock, self._app.runtime.background
+        clock, runtime = self._app.clock, self._app.runtime
+        background, put_off = runtime.background, runtime.put_off
         with scope:
-            while True:
-                await clock.sleep_until(clock.now() + seconds)
+            while not runtime.draining:
+                put_off.add(scope)
+                try:
+                    await clock.sleep_until(clock.now() + seconds)
+                finally:
+                    put_off.discard(scope)
                 background.add(scope)  # from here on shutdown waits for it
                 try:
                     await call_maybe_async(func, *args)
