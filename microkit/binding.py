@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import annotations
 from .annotations import Parameter
-from .call import MISSING, Call, Kind, RpcRequest
+from .call import MISSING, Kind, RpcRequest
 from .codecs import decode, is_json, media_type
 from .errors import BadRequest, UnsupportedMediaType, ValidationError
 from .messages import Batch, Message
@@ -58,7 +58,6 @@ def valued(
     extract: Getter,
     validators: Validators,
     source: Source,
-    default: Any = MISSING,
 ) -> Binder:
     """A binder that extracts, falls back to the default, and validates.
 
@@ -66,7 +65,7 @@ def valued(
         where: location for errors, such as `("query", "page")`.
         extract: takes the call; MISSING when there is nothing.
     """
-    default = parameter.default if default is MISSING else default
+    default = parameter.default
     convert, validator = validators.converter(parameter.declared, source)
 
     def get(call: Any) -> Any:
@@ -106,21 +105,6 @@ def _from_json(convert: Convert | None, raw: bytes, where: tuple[Any, ...], what
         raise BadRequest(f"The {what} is not valid JSON.") from None
 
 
-def query_binder(parameter: Parameter, name: str, validators: Validators, default: Any = MISSING) -> Binder:
-    """A value of the query string; a list annotation takes all values of the name."""
-    return _text_binder(parameter, "query", name, validators, default)
-
-
-def header_binder(parameter: Parameter, name: str, validators: Validators, default: Any = MISSING) -> Binder:
-    """A header (metadata) value; a list annotation takes all values of the name."""
-    return _text_binder(parameter, "header", name, validators, default)
-
-
-def cookie_binder(parameter: Parameter, name: str, validators: Validators, default: Any = MISSING) -> Binder:
-    """A cookie's value."""
-    return _text_binder(parameter, "cookie", name, validators, default)
-
-
 _READ: dict[str, Getter] = {
     "query": lambda call: call.query,
     "header": lambda call: call.headers,
@@ -128,7 +112,8 @@ _READ: dict[str, Getter] = {
 }
 
 
-def _text_binder(parameter: Parameter, place: str, name: str, validators: Validators, default: Any) -> Binder:
+def text_binder(parameter: Parameter, place: str, name: str, validators: Validators) -> Binder:
+    """A value of the query, the headers (metadata) or the cookies; a list annotation takes all values of the name."""
     read, shape = _READ[place], validators.shape(parameter.declared)
     if shape is Shape.MODEL:
         raise TypeError(f"{parameter.declared} is more than a single {place} value can be")
@@ -142,7 +127,7 @@ def _text_binder(parameter: Parameter, place: str, name: str, validators: Valida
         return (values.getlist(name) if hasattr(values, "getlist") else values.get(name)) or MISSING
 
     get = extract_all if shape is Shape.SCALARS else extract
-    return valued(parameter, (place, name), get, validators, Source.TEXT, default)
+    return valued(parameter, (place, name), get, validators, Source.TEXT)
 
 
 def path_binder(parameter: Parameter, index: int, produces: Any, validators: Validators) -> Binder:
@@ -157,13 +142,13 @@ def path_binder(parameter: Parameter, index: int, produces: Any, validators: Val
     return valued(parameter, ("path", parameter.name), extract, validators, source)
 
 
-def body_binder(parameter: Parameter, context: SourceContext, *, embed: str = "", default: Any = MISSING) -> Binder:
+def body_binder(parameter: Parameter, context: SourceContext, *, embed: str = "") -> Binder:
     """The body of an HTTP request: bytes as they are, else JSON validated in one step. An empty body is none.
 
     Args:
         embed: take this key of a JSON object instead of the whole body.
     """
-    default = parameter.default if default is MISSING else default
+    default = parameter.default
     if parameter.declared is bytes and not embed:
         return Binder(_raw_body, "body: bytes", is_async=True, kinds=Kind.HTTP)
     if parameter.declared is str and not embed:
@@ -281,22 +266,24 @@ def arguments_of(request: RpcRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return request.args, request.kwargs
 
 
-def check_arguments(names: list[str], positional: int, *, extra_args: bool, extra_kwargs: bool) -> Getter:
-    """A function that refuses arguments that no parameter takes."""
-    known = frozenset(names)
+def other_arguments(known: Collection[str], positional: int, *, take_args: bool, take_kwargs: bool) -> Getter:
+    """What reads the arguments that no parameter takes, for `*args` and `**kwargs`, and refuses them without these.
 
-    def check(request: Call) -> None:
-        args, kwargs = arguments_of(request)  # type: ignore[arg-type]
-        problems = []
-        if not extra_args and len(args) > positional:
+    Args:
+        known: names of the parameters.
+        positional: how many of them have a position.
+    """
+
+    def get(request: RpcRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = arguments_of(request)
+        args, kwargs = args[positional:], {name: value for name, value in kwargs.items() if name not in known}
+        problems: list[dict[str, Any]] = []
+        if args and not take_args:
             problems.append({"loc": ["arguments"], "msg": f"at most {positional} positional", "type": "too_many"})
-        if not extra_kwargs:
-            problems += [
-                {"loc": ["arguments", str(name)[:100]], "msg": "is not known", "type": "unknown"}
-                for name in kwargs
-                if name not in known
-            ]
+        unknown = () if take_kwargs else kwargs
+        problems += [{"loc": ["arguments", str(n)[:100]], "msg": "is not known", "type": "unknown"} for n in unknown]
         if problems:
             raise ValidationError(problems)
+        return args, kwargs
 
-    return check
+    return get

@@ -76,38 +76,37 @@ class Path(Marker):
         return binding.path_binder(parameter, *place.path[name], place.validators)
 
 
-class Query(Marker):
+class _Text(Marker):
+    """Base of the markers of single texts that a request carries beside its body."""
+
+    kinds = Kind.HTTP | Kind.SOCKET
+
+    def binder(self, parameter: Parameter, place: Place) -> Binder | None:
+        if place.kind not in self.kinds:
+            return None
+        return binding.text_binder(parameter, self.source, self.name_for(parameter.name), place.validators)
+
+
+class Query(_Text):
     """A value of the query string; a list annotation takes all values of the name."""
 
     source = "query"
 
-    def binder(self, parameter: Parameter, place: Place) -> Binder | None:
-        if place.kind not in Kind.HTTP | Kind.SOCKET:
-            return None
-        return binding.query_binder(parameter, self.name_for(parameter.name), place.validators)
 
-
-class Header(Marker):
+class Header(_Text):
     """A request header (RPC and messages: metadata); underscores of the name stand for hyphens."""
 
     source = "header"
+    kinds = Kind.all()
 
     def name_for(self, parameter: str) -> str:
         return self.alias or parameter.replace("_", "-")
 
-    def binder(self, parameter: Parameter, place: Place) -> Binder | None:
-        return binding.header_binder(parameter, self.name_for(parameter.name), place.validators)
 
-
-class Cookie(Marker):
+class Cookie(_Text):
     """A cookie of the request."""
 
     source = "cookie"
-
-    def binder(self, parameter: Parameter, place: Place) -> Binder | None:
-        if place.kind not in Kind.HTTP | Kind.SOCKET:
-            return None
-        return binding.cookie_binder(parameter, self.name_for(parameter.name), place.validators)
 
 
 class Body(Marker):

@@ -195,17 +195,12 @@ class Resolver:
         """Let `*args` and `**kwargs` of a procedure take what no parameter took, and refuse it where there are none."""
         known = frozenset(each.name for each in arguments) | self._arguments
         positional = sum(not each.keyword_only for each in arguments)
-        check = binding.check_arguments(
-            list(known),
+        more = binding.other_arguments(
+            known,
             positional,
-            extra_args=inspect.Parameter.VAR_POSITIONAL in variadic,
-            extra_kwargs=inspect.Parameter.VAR_KEYWORD in variadic,
+            take_args=inspect.Parameter.VAR_POSITIONAL in variadic,
+            take_kwargs=inspect.Parameter.VAR_KEYWORD in variadic,
         )
-
-        def more(request: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            check(request)
-            args, kwargs = binding.arguments_of(request)
-            return args[positional:], {name: value for name, value in kwargs.items() if name not in known}
 
         def call(others: Any, *values: Any) -> Any:
             return func(*values, *others[0], **others[1])

@@ -16,8 +16,8 @@ from .binding import (
     batch_binder,
     body_binder,
     payload_binder,
-    query_binder,
     rpc_payload_binder,
+    text_binder,
 )
 from .call import Kind
 from .errors import ConfigurationError
@@ -100,7 +100,7 @@ class Route(Trigger):
             if shapes[each.name] is Shape.MODEL:  # several models share one JSON object, each under its name
                 binders[each.name] = body_binder(each, context, embed=each.name if several else "")
             elif shapes[each.name] is not None:
-                binders[each.name] = query_binder(each, each.name, context.validators)
+                binders[each.name] = text_binder(each, "query", each.name, context.validators)
         return binders
 
 
@@ -120,7 +120,7 @@ class SocketRoute(Trigger):
 
     def sources(self, parameters: Sequence[Parameter], context: SourceContext) -> dict[str, Binder]:
         return {
-            each.name: query_binder(each, each.name, context.validators)
+            each.name: text_binder(each, "query", each.name, context.validators)
             for each in parameters
             if context.validators.shape(each.declared) in (Shape.SCALAR, Shape.SCALARS)
         }
