@@ -16,7 +16,7 @@ implementations one by one in load order, its own first, and records which plugi
 pluggy call in load order, where `tryfirst=True` and wrappers work as in pluggy; a *first result* call asks in reverse
 load order and stops at the first answer, so a plugin comes before the kernel's default.
 
-`HOOKS` describes every hook as data; `hook_table` renders it.
+`HOOKS` describes every hook as data.
 """
 
 from __future__ import annotations
@@ -83,8 +83,6 @@ class HookInfo:
         firstresult: the call stops at the first result that is not None.
         arguments: names of the arguments, in order.
         returns: annotation of the result, as written.
-        when: sentence that says when the hook is called.
-        summary: first line of the docstring.
     """
 
     name: str
@@ -92,8 +90,6 @@ class HookInfo:
     firstresult: bool
     arguments: tuple[str, ...]
     returns: str
-    when: str
-    summary: str
 
 
 _hooks: dict[str, HookInfo] = {}
@@ -112,18 +108,15 @@ def describe(
         firstresult: the call stops at the first result that is not None.
 
     Returns:
-        The description; texts are empty where the function has no docstring (always under `python -OO`).
+        The description.
     """
     code = function.__code__
-    paragraphs = [" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n")]
     return HookInfo(
         name=function.__name__,
         kind=kind,
         firstresult=firstresult,
         arguments=code.co_varnames[: code.co_argcount],
         returns=str(function.__annotations__.get("return", "")),
-        when=next((part for part in paragraphs if part.startswith("Called ")), ""),
-        summary=paragraphs[0],
     )
 
 
@@ -426,19 +419,3 @@ def microkit_test_drivers() -> Contributed[DriverSpec]:
     Returns:
         Drivers by the attribute of the client on which they appear (`client.rpc`).
     """
-
-
-def hook_table() -> str:
-    """The hooks as a Markdown table, for the README.
-
-    Returns:
-        A table with one row per hook, without a final newline; `C` is a contribution, `W` a call.
-    """
-    rows = ["| hook | returns | kind | when |", "|---|---|---|---|"]
-    for hook in HOOKS.values():
-        # A bar would end the cell, even inside of code.
-        returns = hook.returns.replace("|", "\\|")
-        kind = "C" if hook.kind == "contribution" else "W, first result" if hook.firstresult else "W"
-        when = hook.when.removeprefix("Called ").removesuffix(".")
-        rows.append(f"| `{hook.name}({', '.join(hook.arguments)})` | `{returns}` | {kind} | {when} |")
-    return "\n".join(rows)

@@ -11,7 +11,7 @@ import pytest
 
 from microkit import hookspecs
 from microkit.hooks import Hooks
-from microkit.hookspecs import HOOKS, VERSION, HookInfo, hook_table
+from microkit.hookspecs import HOOKS, VERSION, HookInfo
 
 _EACH_HOOK = pytest.mark.parametrize("hook", [pytest.param(hook, id=name) for name, hook in HOOKS.items()])
 
@@ -27,8 +27,8 @@ def test_hooks_exist_for_every_area_of_extension() -> None:
 def test_every_hook_says_when_it_is_called_what_it_takes_and_what_it_returns(hook: HookInfo) -> None:
     text = inspect.getdoc(getattr(hookspecs, hook.name))
     assert text is not None
-    assert hook.summary.endswith(".")
-    assert hook.when.startswith("Called ")
+    assert text.partition("\n")[0].endswith(".")
+    assert _when(hook).startswith("Called ")
     for argument in hook.arguments:
         assert re.search(rf"^    {argument}: \S", text, re.MULTILINE), f"{argument} is not documented"
     assert ("Returns:" in text) == (hook.returns != "None")
@@ -73,11 +73,11 @@ def test_the_table_of_the_readme_is_that_of_the_specifications(repository: Path)
     text = (repository / "README.md").read_text()
     section = re.search(r"<!-- hooks:start -->\n(.*?)\n?<!-- hooks:end -->", text, re.DOTALL)
     assert section is not None, "the README has no section between hooks:start and hooks:end"
-    assert section[1].strip() == hook_table(), "paste what microkit.hookspecs.hook_table() returns into the README"
+    assert section[1].strip() == _hook_table(), f"paste this into the README:\n{_hook_table()}"
 
 
 def test_the_table_shows_name_arguments_result_kind_and_moment() -> None:
-    row = next(row for row in hook_table().splitlines() if "microkit_collect" in row)
+    row = next(row for row in _hook_table().splitlines() if "microkit_collect" in row)
     assert row == (
         "| `microkit_collect(obj, app)` | `Iterable[Binding] \\| None` | W, first result "
         "| for each `app.include(obj)` |"
@@ -93,3 +93,21 @@ def test_hooks_cannot_be_changed() -> None:
 
 def test_the_kernel_version_is_that_of_its_distribution(repository: Path) -> None:
     assert tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+def _when(hook: HookInfo) -> str:
+    """The paragraph that says when a hook is called."""
+    paragraphs = (" ".join(part.split()) for part in (getattr(hookspecs, hook.name).__doc__ or "").split("\n\n"))
+    return next((part for part in paragraphs if part.startswith("Called ")), "")
+
+
+def _hook_table() -> str:
+    """The hooks as a Markdown table, a row each; `C` is a contribution, `W` a call."""
+    rows = ["| hook | returns | kind | when |", "|---|---|---|---|"]
+    for hook in HOOKS.values():
+        # A bar would end the cell, even inside of code.
+        returns = hook.returns.replace("|", "\\|")
+        kind = "C" if hook.kind == "contribution" else "W, first result" if hook.firstresult else "W"
+        when = _when(hook).removeprefix("Called ").removesuffix(".")
+        rows.append(f"| `{hook.name}({', '.join(hook.arguments)})` | `{returns}` | {kind} | {when} |")
+    return "\n".join(rows)
