@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import html
 import inspect
 import logging
 import re
@@ -287,9 +286,10 @@ def _prefers_html(accept: str) -> bool:
 
 
 def _problem_page(problem: dict[str, Any]) -> str:
-    title = html.escape(f"{problem['status']} {problem['title']}")
-    detail = html.escape(str(problem.get("detail", "")))
+    from html import escape
+
+    title, detail = escape(f"{problem['status']} {problem['title']}"), escape(str(problem.get("detail", "")))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>'
-        f"<p>{detail}</p><p><small>Call {html.escape(problem['call_id'])}</small></p></html>"
+        f"<p>{detail}</p><p><small>Call {escape(problem['call_id'])}</small></p></html>"
     )
