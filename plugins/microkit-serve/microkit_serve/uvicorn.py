@@ -42,9 +42,14 @@ class UvicornServer:
         """Listen and accept.
 
         Raises:
-            StartupError: the address cannot be taken, or the TLS files cannot be used.
+            StartupError: uvicorn is not installed, the address cannot be taken, or the TLS files cannot be used.
         """
-        import uvicorn
+        try:
+            import uvicorn
+        except ModuleNotFoundError as exc:
+            raise StartupError(
+                f"The transport 'uvicorn' misses the library {exc.name}. Install it (`pip install {exc.name}`)."
+            ) from exc
 
         settings = effective(app, process, self._given)
         sockets = process.listen(self.ingress, settings.host, settings.port, settings.backlog)
