@@ -151,9 +151,6 @@ class Plan:
                 reply = await onion(call)
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)
-            except BaseException as exc:
-                await leave_scope(exits, exc, grace, call._shield)
-                raise
             if reply.streams or not exits:
                 return reply  # the dispatcher owns the scopes of a stream
             failure = await leave_scope(exits, reply.error, grace, call._shield)
@@ -263,7 +260,7 @@ class Plan:
         return core
 
     def _scoped_core(self) -> Invoke:
-        """Dependencies with teardown: left before the reply is delivered, whatever happens."""
+        """Dependencies with teardown: left before the reply is delivered. After a cancellation the dispatcher does it."""
         run, awaited = self._execute()
         render, failed, steps = self._render(), self._failed, self.inner
         slots = self._argument_slots()
@@ -275,19 +272,15 @@ class Plan:
             depth, made = len(exits), len(call.live_scope.instances) if dynamic else 0
             error: Exception | None = None
             try:
-                try:
-                    if dynamic:
-                        await steps.run_dynamic(frame, call.live_scope)
-                    else:
-                        await steps.run(frame, exits, call._late_exits)
-                    result = run(*[frame[i] for i in slots])
-                    reply = render(call, await result if awaited else result)
-                except Exception as exc:
-                    error = exc
-                    reply = await failed(call, exc)
-            except BaseException as exc:
-                await leave_scope(exits, exc, grace, call._shield, depth)
-                raise
+                if dynamic:
+                    await steps.run_dynamic(frame, call.live_scope)
+                else:
+                    await steps.run(frame, exits, call._late_exits)
+                result = run(*[frame[i] for i in slots])
+                reply = render(call, await result if awaited else result)
+            except Exception as exc:
+                error = exc
+                reply = await failed(call, exc)
             if error is None and reply.streams:
                 return reply  # the dispatcher leaves the scope when the stream has ended
             failure = await leave_scope(exits, error, grace, call._shield, depth) if len(exits) > depth else None

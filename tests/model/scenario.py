@@ -79,6 +79,22 @@ class Run:
         if spec.teardown in ("raise", "public"):
             self.log.append(("failed", name))
 
+    def check_teardowns(self) -> None:
+        """The rules for teardowns, whatever started the call."""
+        entered, left = self.names("enter"), self.names("leave")
+        # Each exactly once, and in reverse, those of middlewares after those of the handler.
+        assert sorted(entered) == sorted(left)
+        assert len(set(left)) == len(left)
+        for own in (False, True):
+            order = [name for name in entered if name.endswith(".own") is own]
+            assert [name for name in left if name.endswith(".own") is own] == order[::-1]
+        # Each runs to its end, also under a cancellation: nothing cuts a teardown but its own failure.
+        assert self.names("done") == [name for name in left if name not in self.names("failed")]
+        # What is left after a failed teardown of the same scope must not believe that all went well.
+        for failed in self.names("failed"):
+            later = left[left.index(failed) + 1 :]
+            assert all(self.seen[n] is not None for n in later if n.endswith(".own") is failed.endswith(".own"))
+
     def names(self, what: str) -> list[str]:
         """The names that did something, in order."""
         return [name for kind, name in self.log if kind == what]
@@ -94,9 +110,12 @@ def _async_generator(run: Run, name: str, spec: Dependency, below: Any) -> Calla
             run.seen[name] = exc
             run.leave(name, spec)
             await run.stage(spec.teardown, name)
+            run.log.append(("done", name))
             raise
+        run.seen[name] = None
         run.leave(name, spec)
         await run.stage(spec.teardown, name)
+        run.log.append(("done", name))
 
     return dependency
 
@@ -115,9 +134,12 @@ def _generator(run: Run, name: str, spec: Dependency, below: Any) -> Callable[..
             run.seen[name] = exc
             run.leave(name, spec)
             fail(spec.teardown)
+            run.log.append(("done", name))
             raise
+        run.seen[name] = None
         run.leave(name, spec)
         fail(spec.teardown)
+        run.log.append(("done", name))
 
     return dependency
 

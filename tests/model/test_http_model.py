@@ -57,14 +57,7 @@ async def play(scenario: Scenario, run: Run) -> bool:
 
 def check(scenario: Scenario, run: Run, cancelled: bool) -> None:
     kinds = [kind for kind, _ in run.log]
-    entered, left = run.names("enter"), run.names("leave")
-    # Each exactly once, and in reverse.
-    assert sorted(entered) == sorted(left)
-    assert len(set(left)) == len(left)
-    inner = [name for name in left if not name.endswith(".own")]
-    assert inner == [name for name in reversed(entered) if not name.endswith(".own")]
-    own = [name for name in left if name.endswith(".own")]
-    assert own == [name for name in reversed(entered) if name.endswith(".own")]
+    run.check_teardowns()
     last_left = max((i for i, kind in enumerate(kinds) if kind == "leave"), default=-1)
     # At most one reply; without a cancellation, exactly one, or a stream that was cut off.
     assert kinds.count("start") <= 1
