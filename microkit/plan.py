@@ -112,7 +112,7 @@ class Plan:
             call = self._with_outer_scope(call)
         self.invoke = call
         late = any(node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes())
-        self.plain = not (late or self.grouped or self._may_be_head())
+        self.plain = not (late or self.dynamic or self.grouped or self._may_be_head())
 
     def _may_be_head(self) -> bool:
         methods = getattr(self.binding.trigger, "methods", ())
@@ -260,7 +260,7 @@ class Plan:
         return core
 
     def _scoped_core(self) -> Invoke:
-        """Dependencies with teardown: left before the reply is delivered. After a cancellation the dispatcher does it."""
+        """Dependencies with teardown: left before the reply is delivered; by the dispatcher after a cancellation."""
         run, awaited = self._execute()
         render, failed, steps = self._render(), self._failed, self.inner
         slots = self._argument_slots()
