@@ -280,13 +280,22 @@ def select(
     if not servers:
         raise ConfigurationError(
             f"The application {app.name!r} has nothing to serve: "
-            + (f"its bindings need {', '.join(used)}, which " if used else "it has no bindings, or ")
-            + ("--only leaves out. " if only is not None else "no active plugin opens. ")
-            + "HTTP needs a plugin such as microkit-serve; `microkit plugins` lists the active ones."
+            + (
+                f"its bindings need {', '.join(used)}, which "
+                + ("--only leaves out. " if only is not None else "no active plugin opens. ")
+                + "HTTP needs a plugin such as microkit-serve; `microkit plugins` lists the active ones."
+                if used
+                else "nothing that comes from outside is bound. Bind a handler, such as with @app.get(path)."
+            )
         )
     for ingress in missing:
         if ingress != "rpc":  # procedures can also be called in process
-            _logger.warning("no active plugin opens the ingress %r, so bindings of %s get no calls", ingress, app.name)
+            deaf = dict.fromkeys(plan.address for plan in app.table.plans if plan.ingress == ingress)
+            _logger.warning(
+                "no active plugin opens the ingress %r, so nothing from outside reaches %s; install one that does",
+                ingress,
+                ", ".join(deaf),
+            )
     return servers
 
 

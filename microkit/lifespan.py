@@ -77,6 +77,8 @@ class Runtime:
         Raises:
             MicrokitError: start-up failed; everything was torn down again.
         """
+        if self.app.owner.is_current():
+            return  # a step of start-up or shutdown makes a call
         if self._starting is not None:
             await self._starting.wait()
         else:
@@ -228,8 +230,11 @@ class Runtime:
             try:
                 await protected(self._shield, grace, _await(step))
             except Exception as exc:
-                _logger.error("shutting down %s failed", what, exc_info=exc)
-                self._error = self._error or exc
+                if self._error is None:  # whoever stops the application gets it, and says it once
+                    exc.add_note(f"while shutting down {what}")
+                    self._error = exc
+                else:
+                    _logger.error("shutting down %s failed", what, exc_info=exc)
 
 
 async def _await(step: _Undo) -> None:

@@ -240,6 +240,8 @@ def as_spec(middleware: Any, *, kinds: Kind | None = None, guard: bool = False, 
             f"The middleware {annotations.describe(middleware)} is no class, so it takes no options: "
             f"{', '.join(options)}."
         )
+    if not callable(middleware):
+        raise ConfigurationError(f"A middleware must be `async def f(request, call_next)`, not {middleware!r}.")
     if not annotations.is_async(middleware):
         raise ConfigurationError(
             f"The middleware {annotations.describe(middleware)} at {annotations.location(middleware)} must be "

@@ -308,7 +308,8 @@ class PluginManager:
         for name in sorted(selection.required):
             record = known.get(slug(name))
             if record is None:
-                error = f"it is required, but neither installed nor given.{nearest(name, known)}"
+                hint = nearest(name, known) or " Install it, or correct the name."
+                error = f"it is required, but neither installed nor given.{hint}"
                 self._records.append(PluginRecord(name, "failed", "required", error=error))
             elif record.state == "blocked":
                 self._update(replace(record, error="it is required, but blocked"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -49,6 +50,12 @@ def load_app(spec: str, flags: Sequence[str] = (), tolerant: bool = False) -> Ap
     if not colon or not module_name or not attribute:
         raise CommandError(
             f"{spec!r} names no application. Write module:attribute, such as app:app for `app = App()` in app.py."
+        )
+    if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
+        dotted = ".".join(part for part in re.split(r"[/\\]", module_name.removesuffix(".py")) if part.strip("."))
+        raise CommandError(
+            f"{module_name!r} in {spec!r} is no name of a module. Write it with dots and without .py, such as "
+            f"{dotted}:{attribute}, in the directory of the project."
         )
     module = _import_module(module_name, spec)
     found: Any = module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from microkit.cli.loading import CommandError, load_app
@@ -35,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
         "--reload-dir",
         dest="reload_dirs",
         metavar="DIR",
+        type=_folder,
         action="append",
         default=[],
         help="directory to watch instead of the working directory; may be repeated",
@@ -62,17 +64,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is between 0 and 65535")
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("there must be at least 1 process")
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"the number of processes is 1 or more, not {text!r}")
+    return int(text)
+
+
+def _folder(text: str) -> str:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no directory {text!r}")
+    return text
 
 
 def _names(text: str) -> list[str]:

@@ -154,3 +154,20 @@ def test_the_installed_program_finds_modules_in_the_working_directory(project: P
     done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "'found'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [("shop.py:app", "such as shop:app"), ("./shop:app", "such as shop:app"), ("a/b:app", "a.b:app")],
+)
+def test_a_path_in_place_of_a_module_is_told_what_to_write(project: Project, spec: str, remedy: str) -> None:
+    said = project.run("routes", spec).paragraph
+    assert "is no name of a module" in said
+    assert remedy in said
+
+
+def test_what_is_no_middleware_is_shown(project: Project) -> None:
+    project.write("shop.py", "from microkit import App\napp = App()\napp.add_middleware(3)")
+    said = project.run("routes", "shop:app").paragraph
+    assert "`async def f(request, call_next)`, not 3." in said
+    assert "shop.py:3" in said

@@ -55,7 +55,18 @@ def test_every_command_has_help(project: Project, command: str) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["nonsense"], ["routes"], ["routes", "a:b", "--nope"], ["call", "a:b", "c", "--arg", "novalue"], ["-p"]],
+    [
+        [],
+        ["nonsense"],
+        ["routes"],
+        ["routes", "a:b", "--nope"],
+        ["call", "a:b", "c", "--arg", "novalue"],
+        ["-p"],
+        ["run", "a:b", "--port", "x"],
+        ["run", "a:b", "--port", "65536"],
+        ["run", "a:b", "--workers", "0"],
+        ["run", "a:b", "--reload", "--reload-dir", "nowhere"],
+    ],
 )
 def test_wrong_usage_ends_with_2(project: Project, argv: list[str]) -> None:
     result = project.run(*argv)

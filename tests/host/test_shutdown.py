@@ -294,3 +294,22 @@ def test_a_thread_that_does_not_end_does_not_keep_the_process(start: Any, backen
         assert program.stop() == 0
     program.line("^shut down")
     program.line("threads still run")
+
+
+def test_a_failing_shutdown_step_is_told_once_and_fails_the_process(start: Any) -> None:
+    program = start(
+        """
+        from microkit import App
+        app = App()
+
+        @app.get("/")
+        async def hello(): return "hello"
+
+        @app.on_shutdown
+        async def flush(): raise OSError("cannot flush")
+        """
+    )
+    assert program.port
+    assert program.stop() == 1
+    assert program.count("^OSError: cannot flush") == 1
+    program.line("while shutting down shutdown hook app.flush")
