@@ -19,7 +19,7 @@ from .catalog import Catalog
 from .connection import Connection
 from .container import Container
 from .di import Registry, Scope
-from .errors import ConfigurationError, PluginError
+from .errors import PluginError, contributed
 from .executor import ExecutorSpec
 from .graph import Node
 from .lifespan import Runtime
@@ -192,13 +192,7 @@ class App(Router):
                 self.registry.add(contribution.value)
 
     def _session_backend(self, url: str) -> SessionBackend:
-        scheme = url.partition(":")[0]
-        if scheme not in self.session_backends:
-            raise ConfigurationError(
-                f"No plugin brings a session store for {scheme!r} URLs. Active ones bring: "
-                f"{', '.join(sorted(self.session_backends))}."
-            )
-        return self.session_backends[scheme].factory(url)
+        return contributed(self.session_backends, url.partition(":")[0], "session store").factory(url)
 
     def router_named(self, name: str) -> RouterSpec:
         """A router by name.
@@ -206,11 +200,7 @@ class App(Router):
         Raises:
             ConfigurationError: no plugin brings it.
         """
-        if name not in self.router_specs:
-            raise ConfigurationError(
-                f"There is no router {name!r}. Active plugins bring: {', '.join(sorted(self.router_specs))}."
-            )
-        return self.router_specs[name]
+        return contributed(self.router_specs, name, "router")
 
     # -- building ------------------------------------------------------------------------------------------------------
 
@@ -409,8 +399,15 @@ class _Overrides(dict[Any, Any]):
         self._changed = changed
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        before = dict(self)
         super().__setitem__(key, value)
-        self._changed()
+        try:
+            self._changed()
+        except BaseException:
+            super().clear()
+            super().update(before)
+            self._changed()
+            raise
 
     def __delitem__(self, key: Any) -> None:
         super().__delitem__(key)

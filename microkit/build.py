@@ -10,7 +10,7 @@ from .annotations import describe
 from .call import Call, Kind, Reply
 from .catalog import Catalog
 from .endpoint import Binding, Endpoint
-from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError, nearest
+from .errors import ConfigurationError, MethodNotAllowed, NotFound, RoutingError, contributed, nearest
 from .executor import ExecutorSpec
 from .graph import Node
 from .http import Request, Response
@@ -169,17 +169,9 @@ class Builder:
 
     def _executor(self, binding: Binding) -> ExecutorSpec | None:
         name = binding.options.get("executor") or ("inline" if binding.options.get("inline") else None)
-        if name is None:
-            name = None if binding.endpoint.is_async else "thread"
-        if name is None:
+        if name is None and binding.endpoint.is_async:
             return None
-        try:
-            return self.app.executors[name]
-        except KeyError:
-            raise ConfigurationError(
-                f"{binding} asks for the executor {name!r}, which no plugin brings. There are: "
-                f"{', '.join(sorted(self.app.executors))}."
-            ) from None
+        return contributed(self.app.executors, name or "thread", "executor", binding)
 
     def _layer(self, spec: MiddlewareSpec, resolver: Resolver) -> Layer:
         import inspect

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import annotations, codecs, executor, renderers, session
+from .annotations import Parameter
 from .background import BackgroundTasks
 from .binding import Binder
 from .call import Call, Kind, RpcRequest, Tick
-from .endpoint import Binding, Endpoint, Parameter
+from .endpoint import Binding, Endpoint
 from .hookspecs import hookimpl
 from .http import HTTPConnection, Request
 from .messages import Batch, Message

@@ -32,22 +32,19 @@ class FoundPlugin:
         value: object reference, `package.module` or `package.module:attribute`.
         distribution: normalised name of the distribution (PEP 503).
         version: version of the distribution; empty if its metadata has none.
-        location: entry of the search path on which it was found.
     """
 
     name: str
     value: str
     distribution: str
     version: str
-    location: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One distribution on the path: where it is, or what importlib.metadata made of it."""
+    """One distribution on the path: its directory, or what importlib.metadata made of it."""
 
     name: str
-    location: str
     directory: str = ""
     loaded: Distribution | None = None
 
@@ -76,7 +73,7 @@ def find_plugins(group: str = "microkit", path: Sequence[str] | None = None) -> 
         pairs = list(_parse(text, group))
         if pairs:
             version = _version(candidate)
-            found.extend(FoundPlugin(name, value, candidate.name, version, candidate.location) for name, value in pairs)
+            found.extend(FoundPlugin(name, value, candidate.name, version) for name, value in pairs)
     return sorted(found)
 
 
@@ -95,7 +92,7 @@ def _candidates(path: Sequence[str] | None) -> Iterator[_Candidate]:
             # pip renames a distribution to "~..." while it removes it; an interrupted run leaves that behind.
             if name.endswith(_SUFFIXES) and not name.startswith("~"):
                 distribution = _normalise(name.rpartition(".")[0].partition("-")[0])
-                yield _Candidate(distribution, location, os.path.join(location, name))
+                yield _Candidate(distribution, os.path.join(location, name))
     if path is None:
         yield from _ask_importers()
 
@@ -103,7 +100,7 @@ def _candidates(path: Sequence[str] | None) -> Iterator[_Candidate]:
 def _ask_importlib(location: str) -> Iterator[_Candidate]:
     from importlib import metadata
 
-    yield from _wrap(metadata.distributions(path=[location]), location)
+    yield from _wrap(metadata.distributions(path=[location]))
 
 
 def _ask_importers() -> Iterator[_Candidate]:
@@ -116,14 +113,14 @@ def _ask_importers() -> Iterator[_Candidate]:
             continue
         from importlib import metadata
 
-        yield from _wrap(find(metadata.DistributionFinder.Context()), module)
+        yield from _wrap(find(metadata.DistributionFinder.Context()))
 
 
-def _wrap(distributions: Iterable[Distribution], location: str) -> Iterator[_Candidate]:
+def _wrap(distributions: Iterable[Distribution]) -> Iterator[_Candidate]:
     for distribution in distributions:
         name = distribution.metadata["Name"]
         if name:
-            yield _Candidate(_normalise(name), location, loaded=distribution)
+            yield _Candidate(_normalise(name), loaded=distribution)
 
 
 def _read(candidate: _Candidate) -> str:

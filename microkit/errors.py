@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class StatusCode(IntEnum):
@@ -105,6 +107,26 @@ class MicrokitError(Exception):
 
 class ConfigurationError(MicrokitError):
     """The application cannot be built as it is declared."""
+
+
+def contributed(found: Mapping[str, T], name: str, what: str, by: object = "The application") -> T:
+    """What an application selects by name among the contributions of plugins.
+
+    Args:
+        found: all contributions.
+        name: the selected one.
+        what: what they are, for the message.
+        by: who selects it.
+
+    Raises:
+        ConfigurationError: no active plugin brings it.
+    """
+    if name not in found:
+        raise ConfigurationError(
+            f"{by} asks for the {what} {name!r}, which no active plugin brings.{nearest(name, found)} There are: "
+            f"{', '.join(sorted(found)) or 'none'}. Install or enable the plugin, or correct the name."
+        )
+    return found[name]
 
 
 class PluginError(ConfigurationError):

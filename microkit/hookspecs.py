@@ -30,13 +30,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import pluggy
 
 if TYPE_CHECKING:
+    from microkit.annotations import Parameter
     from microkit.app import App
     from microkit.artifacts import ArtifactSpec
     from microkit.binding import Binder
     from microkit.cli import CommandLine
     from microkit.codecs import CodecSpec
     from microkit.di import Provider
-    from microkit.endpoint import Binding, Endpoint, Parameter
+    from microkit.endpoint import Binding, Endpoint
     from microkit.executor import ExecutorSpec
     from microkit.inspect import AppInfo, Section
     from microkit.middleware import MiddlewareSpec

@@ -185,7 +185,7 @@ async def test_a_router_is_chosen_by_name() -> None:
 
     async with app.started():
         assert (await app.handle(Request("GET", "/some/where"))).body == b"everything"
-    with pytest.raises(ConfigurationError, match=r"no router 'none'.*linear.*only"):
+    with pytest.raises(ConfigurationError, match=r"the router 'none'.*linear, only"):
         application(router="none").build()
 
 
@@ -199,7 +199,7 @@ async def test_a_session_store_is_chosen_by_url() -> None:
     await backend.save("two", {"n": 2}, 60)
     assert await backend.load("one") == {}
     assert await backend.load("two") == {"n": 2}
-    with pytest.raises(ConfigurationError, match=r"'redis' URLs.*memory, small"):
+    with pytest.raises(ConfigurationError, match=r"the session store 'redis'.*memory, small"):
         application(session_backend="redis://x").build()
 
 

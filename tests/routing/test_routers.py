@@ -60,7 +60,7 @@ async def test_allow_is_the_union_over_all_routers(two_routers: App, ask: Any) -
 def test_a_router_that_no_plugin_brings_is_named() -> None:
     app = App(plugins=[], discover=False)
     app.on(Other("/x"))(_other)
-    with pytest.raises(ConfigurationError, match=r"no router 'other'.*linear"):
+    with pytest.raises(ConfigurationError, match=r"the router 'other'.*linear"):
         app.build()
 
 

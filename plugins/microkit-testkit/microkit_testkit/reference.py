@@ -29,11 +29,12 @@ from microkit import (
     Provider,
     Reply,
 )
+from microkit.annotations import Parameter
 from microkit.artifacts import ArtifactSpec
 from microkit.binding import Binder
 from microkit.codecs import CodecSpec, json_loads
 from microkit.dispatch import handle_message
-from microkit.endpoint import Binding, Endpoint, Parameter
+from microkit.endpoint import Binding, Endpoint
 from microkit.executor import ExecutorSpec
 from microkit.hookspecs import hookimpl
 from microkit.http import TextResponse
