@@ -125,6 +125,10 @@ class ScopeOwner(LiveScope):
         self._wake = anyio.Event()
         self._stopped = False
 
+    def is_current(self) -> bool:
+        """Whether the running task is the owner."""
+        return self._task == anyio.get_current_task().id
+
     async def get(self, node: Node) -> Any:
         """The instance of `node`; made by the owner task if there is none yet.
 
@@ -134,7 +138,7 @@ class ScopeOwner(LiveScope):
         """
         if node in self.instances:
             return self.instances[node]
-        if self._task == anyio.get_current_task().id or node.mode is Mode.CONSTANT:
+        if self.is_current() or node.mode is Mode.CONSTANT:
             return await super().get(node)
         if self._task is None or self._stopped:
             state = "is closing" if self._task is not None else "is not open: start the application first"
