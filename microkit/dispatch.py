@@ -38,24 +38,35 @@ async def run(call: Call, deliver: Deliver) -> Reply:
         The reply that was delivered.
     """
     finished = _observe(call)
-    if call.plan.shielded:
-        reply = None
-        with call.app.runtime.new_scope() as call._shield:
-            reply = await _in_group(call, deliver)
-        if reply is None:
-            reply = cut_reply(call)
-            if not call._delivered:  # what was delivered before stays delivered
-                await deliver(reply)
-    else:
-        reply = await _in_group(call, deliver)
+    try:
+        reply = await _shielded(call, deliver) if call.plan.shielded else await _in_group(call, deliver)
+    except BaseException as exc:
+        status = StatusCode.INTERNAL if isinstance(exc, Exception) else StatusCode.CANCELLED
+        finished(Reply(status=status, error=exc))
+        raise
     finished(reply)
+    return reply
+
+
+async def _shielded(call: Call, deliver: Deliver) -> Reply:
+    reply = None
+    with call.app.runtime.new_scope() as call._shield:
+        reply = await _in_group(call, deliver)
+    if reply is None:
+        reply = cut_reply(call)
+        if not call._delivered:  # what was delivered before stays delivered
+            await deliver(reply)
     return reply
 
 
 def cut_reply(call: Call) -> Reply:
     """The reply of a call whose teardown took longer than it may."""
-    seconds = call.app.settings.teardown_timeout
-    return internal_error(call, TimeoutError(f"a teardown took longer than {seconds:g} seconds and was cut"))
+    return internal_error(call, cut_error(call))
+
+
+def cut_error(call: Call) -> TimeoutError:
+    """What is wrong with a call whose teardown took longer than it may."""
+    return TimeoutError(f"a teardown took longer than {call.app.settings.teardown_timeout:g} seconds and was cut")
 
 
 async def _in_group(call: Call, deliver: Deliver) -> Reply:
@@ -111,8 +122,10 @@ async def conclude(call: Call, reply: Reply, deliver: Deliver) -> Reply:
         call._delivered = True
         await deliver(reply)
         await after_delivery(call)
-    finally:
-        await close_scopes(call, call._error)
+    except BaseException as exc:
+        await close_scopes(call, call._error or exc)  # a stream that is cut short must not commit
+        raise
+    await close_scopes(call, call._error)
     return reply
 
 
@@ -200,6 +213,8 @@ async def finish_stream(call: Call, error: Exception | None) -> Exception | None
     failure = await close_scopes(call, error, late=False)
     if failure is not None and not isinstance(failure, Exception):
         raise failure
+    if failure is not None and error is not None:
+        _logger.error("the scope of call %s failed after its stream", call.id, exc_info=failure)
     call._error = call._error or error or failure
     return error or failure
 
@@ -227,9 +242,12 @@ async def handle(app: App, call: Call) -> Reply:
     app.runtime.tasks.start_soon(_run_detached, call, handover, scope, ended)
     try:
         first = await replies.receive()
-    except BaseException:
-        scope.cancel()
+    except anyio.EndOfStream:
         replies.close()
+        raise PublicError("The application is shutting down.", status=StatusCode.UNAVAILABLE) from None
+    except BaseException:
+        replies.close()
+        await _end(scope, ended)
         raise
     if isinstance(first, BaseException):
         replies.close()
@@ -279,9 +297,14 @@ async def _received(replies: Any, scope: anyio.CancelScope, ended: anyio.Event) 
                     raise item
                 yield item
     finally:
-        scope.cancel()
-        with anyio.CancelScope(shield=True):  # who leaves a stream early finds its scopes closed; they have their grace
-            await ended.wait()
+        await _end(scope, ended)
+
+
+async def _end(scope: anyio.CancelScope, ended: anyio.Event) -> None:
+    """Cancel a detached call; whoever leaves it early finds its scopes closed, which have their grace."""
+    scope.cancel()
+    with anyio.CancelScope(shield=True):
+        await ended.wait()
 
 
 async def call_procedure(app: App, request: RpcRequest) -> Any:
@@ -374,10 +397,15 @@ class MessageScope:
 
     async def __aexit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         message = self.message
+        scope, failure = message._shield, None
         try:
             failure = await close_scopes(message, exc)
-        finally:
-            message._shield.__exit__(None, None, None)
+        except BaseException as error:
+            if not scope.__exit__(type(error), error, error.__traceback__):
+                raise
+            failure = cut_error(message)
+        else:
+            scope.__exit__(None, None, None)
         settlement = message.settlement
         if settlement is None:
             return

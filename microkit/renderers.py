@@ -189,15 +189,21 @@ BUILT_IN = (
 
 
 def error_reply(call: Call, exc: BaseException, renderers: Renderers) -> Reply:
-    """The reply for an exception; one that is not public is logged here, once, and told to nobody."""
+    """The reply for an exception; one that is not public is logged here, once, and told to nobody.
+
+    One that is alone in a group counts as itself: a handler's task group wraps what its tasks raise.
+    """
+    told = exc
+    while isinstance(told, BaseExceptionGroup) and len(told.exceptions) == 1:
+        told = told.exceptions[0]
     try:
-        reply = _known_error(call, exc, renderers)
+        reply = _known_error(call, told, renderers)
     except Exception as broken:
         broken.__context__ = broken.__context__ or exc
         exc, reply = broken, None
     if reply is None:
         return internal_error(call, exc)
-    reply.error = exc
+    reply.error = told
     return reply
 
 

@@ -33,8 +33,8 @@ def socket_handler(run: Callable[..., Any], awaited: bool) -> Callable[..., Any]
                 result = run(*args)
                 if awaited:
                     result = await result
-            except ConnectionClosed:
-                pass  # the usual end of a loop that reads
+            except* ConnectionClosed:
+                pass  # the usual end of a loop that reads, also in a task of the handler
         if ws._handler_scope.cancelled_caught:
             raise ConnectionClosed(ws.close_code or 1006, ws.close_reason)
         return result

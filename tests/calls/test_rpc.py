@@ -98,8 +98,10 @@ async def test_a_stream_closes_its_scope_at_its_end_also_when_left_early(app: Ap
 
     async def resource() -> AsyncIterator[str]:
         log.append("open")
-        yield "row"
-        log.append("closed")
+        try:
+            yield "row"
+        finally:  # one that is cut short sees the cancellation, so that it does not commit
+            log.append("closed")
 
     @app.on(Procedure("rows.all"))
     async def rows(row: Annotated[str, Depends(resource)]) -> AsyncIterator[str]:

@@ -1,0 +1,532 @@
+"""What must hold although everything around it goes wrong: cancellation, failures of the wrong kind, wrong moments."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from microkit import (
+    App,
+    Batch,
+    Container,
+    Depends,
+    Event,
+    NotFound,
+    PluginInfo,
+    Procedure,
+    PublicError,
+    Reply,
+    StatusCode,
+    StreamingResponse,
+    WebSocket,
+    hookimpl,
+)
+from microkit.observe import Observer
+from microkit.settlement import State
+from microkit_testkit import TestClient
+from tests.asgi_driver import HANG, Exchange, Socket, body, http_scope, request
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def app() -> App:
+    return App(discover=False)
+
+
+def noted(log: list[str], name: str = "scope") -> Any:
+    """A dependency that notes what its teardown sees."""
+
+    async def dependency() -> AsyncIterator[str]:
+        try:
+            yield name
+        except BaseException as exc:
+            log.append(f"{name} saw {'cancellation' if not isinstance(exc, Exception) else type(exc).__name__}")
+            raise
+        log.append(f"{name} committed")
+
+    return dependency
+
+
+def watched(log: list[str], **options: Any) -> App:
+    """An app with an observer."""
+
+    class Watching(Observer):
+        def call_started(self, call: Any) -> None:
+            log.append("started")
+
+        def call_finished(self, call: Any, reply: Reply, duration: float) -> None:
+            log.append(f"finished {reply.status.name}")
+
+    class Plugin:
+        microkit_plugin_info = PluginInfo("watching")
+
+        @hookimpl
+        def microkit_observers(self, app: App) -> Observer:
+            return Watching()
+
+    return App(plugins=[Plugin()], discover=False, **options)
+
+
+# -- observers ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_observer_hears_the_end_of_a_cancelled_call(log: list[str]) -> None:
+    app = watched(log)
+    begun = anyio.Event()
+
+    @app.get("/")
+    async def slow() -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with app.started(), anyio.create_task_group() as group:
+        group.start_soon(request, app)
+        await begun.wait()
+        group.cancel_scope.cancel()
+    assert log == ["started", "finished CANCELLED"]
+
+
+async def test_an_observer_hears_the_end_of_a_stream_that_broke(
+    log: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = watched(log)
+
+    @app.get("/")
+    async def stream() -> AsyncIterator[str]:
+        yield "a"
+        raise ValueError("broken on purpose")
+
+    async with app.started():
+        exchange = await request(app)
+    assert not exchange.complete
+    assert log == ["started", "finished INTERNAL"]
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G5")
+async def test_a_stream_that_is_cancelled_does_not_commit(app: App, log: list[str]) -> None:
+    begun = anyio.Event()
+
+    @app.get("/")
+    async def stream(scope: Annotated[str, Depends(noted(log))]) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"a"
+            begun.set()
+            await anyio.sleep_forever()
+
+        return StreamingResponse(pieces())
+
+    exchange = Exchange(app, http_scope(), [body(b""), HANG])
+    async with app.started(), anyio.create_task_group() as group:
+        group.start_soon(exchange.run)
+        await begun.wait()
+        group.cancel_scope.cancel()
+    assert log == ["scope saw cancellation"]
+
+
+@pytest.mark.guarantee("G9")
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_teardown_that_fails_after_a_broken_stream_is_logged(
+    app: App, caplog: pytest.LogCaptureFixture, leaves: bool
+) -> None:
+    begun = anyio.Event()
+
+    async def dependency() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise LookupError("the teardown failed")
+
+    @app.get("/")
+    async def stream(scope: Annotated[int, Depends(dependency)]) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"a"
+            begun.set()
+            if not leaves:
+                raise ValueError("the stream failed")
+            await anyio.sleep_forever()
+
+        return StreamingResponse(pieces())
+
+    exchange = Exchange(app, http_scope(), [body(b""), HANG])
+    async with app.started(), anyio.create_task_group() as group:
+        group.start_soon(exchange.run)
+        await begun.wait()
+        if leaves:
+            exchange.leave()
+    assert not exchange.complete
+    assert "the teardown failed" in caplog.text
+    assert ("the stream failed" in caplog.text) is not leaves
+
+
+# -- scopes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G7")
+async def test_a_background_scope_made_by_a_container_is_left(app: App, log: list[str]) -> None:
+    class Session:
+        pass
+
+    async def session() -> AsyncIterator[Session]:
+        yield Session()
+        log.append("left")
+
+    app.registry.register(Session, session, scope="background")
+
+    @app.get("/")
+    async def handler(container: Container) -> str:
+        await container.get(Session)
+        log.append("handled")
+        return "done"
+
+    async with app.started():
+        exchange = await request(app)
+    assert exchange.body == b"done"
+    assert log == ["handled", "left"]
+
+
+# -- groups of exceptions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G9")
+async def test_a_public_error_that_is_alone_in_a_group_is_told(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    @app.get("/")
+    async def handler() -> str:
+        async with anyio.create_task_group() as outer:
+
+            async def child() -> None:
+                async with anyio.create_task_group():
+                    raise NotFound("There is no such order.")
+
+            outer.start_soon(child)
+        return "never"
+
+    async with app.started():
+        exchange = await request(app)
+    assert exchange.status == 404
+    assert b"There is no such order." in exchange.body
+    assert caplog.text == ""
+
+
+@pytest.mark.guarantee("G9")
+async def test_several_errors_in_a_group_are_internal(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    @app.get("/")
+    async def handler() -> str:
+        raise ExceptionGroup("two", [NotFound("first secret"), NotFound("second secret")])
+
+    async with app.started():
+        exchange = await request(app)
+    assert exchange.status == 500
+    assert b"secret" not in exchange.body
+    assert len([each for each in caplog.records if each.levelno >= logging.ERROR]) == 1
+
+
+async def test_a_procedure_tells_the_only_public_error_of_a_group(app: App) -> None:
+    @app.on(Procedure("a.b"))
+    async def handler() -> None:
+        async with anyio.create_task_group():
+            raise PublicError("Come back later.", status=StatusCode.UNAVAILABLE)
+
+    async with app.started():
+        with pytest.raises(PublicError, match="Come back later") as told:
+            await app.call("a.b")
+    assert told.value.status is StatusCode.UNAVAILABLE
+
+
+async def test_a_socket_whose_tasks_find_it_closed_ends_without_an_error(
+    app: App, log: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.websocket("/")
+    async def chat(ws: WebSocket) -> None:
+        await ws.accept()
+
+        async def read() -> None:
+            while True:
+                await ws.receive_text()
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+        finally:
+            log.append("left")
+
+    socket = Socket(app)
+    async with app.started(), anyio.create_task_group() as group:
+        group.start_soon(socket.run)
+        await socket.until(lambda: socket.accepted)
+        await anyio.wait_all_tasks_blocked()
+        socket.leave()
+    assert socket.error is None
+    assert log == ["left"]
+    assert caplog.text == ""
+
+
+# -- moments -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G1")
+async def test_a_startup_hook_can_call_the_application(app: App, log: list[str]) -> None:
+    @app.on(Procedure("cache.warm"))
+    async def warm(scope: Annotated[str, Depends(noted(log))]) -> str:
+        return "warm"
+
+    @app.on_startup
+    async def up() -> None:
+        log.append(await app.call("cache.warm"))
+
+    @app.on_shutdown
+    async def down() -> None:
+        log.append(await app.call("cache.warm"))
+
+    with anyio.fail_after(5):
+        async with app.started():
+            pass
+    assert log == ["scope committed", "warm"] * 2
+
+
+async def test_an_override_that_cannot_be_built_changes_nothing(app: App) -> None:
+    async def dependency() -> str:
+        return "real"
+
+    @app.get("/")
+    async def handler(value: Annotated[str, Depends(dependency)]) -> str:
+        return value
+
+    class Unknown:
+        pass
+
+    def bad(unknown: Unknown) -> str:
+        return "bad"
+
+    async with app.started():
+        with pytest.raises(Exception, match="unknown"):
+            with app.override(dependency, bad):
+                raise AssertionError
+        assert (await request(app)).body == b"real"
+        assert dict(app.dependency_overrides) == {}
+
+
+async def test_an_override_does_not_touch_calls_that_run(app: App, log: list[str]) -> None:
+    begun, release = anyio.Event(), anyio.Event()
+
+    @app.get("/")
+    async def handler(scope: Annotated[str, Depends(noted(log, "real"))]) -> str:
+        begun.set()
+        await release.wait()
+        return scope
+
+    dependency = noted(log, "first")
+
+    @app.get("/other")
+    async def other(scope: Annotated[str, Depends(dependency)]) -> str:
+        begun.set()
+        await release.wait()
+        return scope
+
+    running = Exchange(app, http_scope(target="/other"), [body(b"")])
+    async with app.started():
+        async with anyio.create_task_group() as group:
+            group.start_soon(running.run)
+            await begun.wait()
+            with app.override(dependency, lambda: "fake"):
+                release.set()
+                assert (await request(app, target="/other")).body == b"fake"
+    assert running.body == b"first"
+    assert log == ["first committed"]
+
+
+@pytest.mark.parametrize("last", ["asyncio", "trio"])
+def test_an_application_is_used_again_on_another_event_loop(log: list[str], last: str) -> None:
+    app = App(discover=False)
+    app.on_startup(lambda: log.append("up"))
+    app.on_shutdown(lambda: log.append("down"))
+
+    @app.on(Procedure("a.b"))
+    async def procedure(scope: Annotated[str, Depends(noted(log))]) -> int:
+        return 1
+
+    async def main() -> None:
+        assert await app.call("a.b") == 1
+
+    asyncio.run(main())
+    asyncio.run(main())
+    anyio.run(main, backend=last)
+    assert log == ["up", "scope committed", "down"] * 3
+
+
+@pytest.mark.guarantee("G11")
+async def test_many_sockets_leave_no_tasks(app: App, log: list[str]) -> None:
+    @app.websocket("/")
+    async def chat(ws: WebSocket, scope: Annotated[str, Depends(noted(log))]) -> None:
+        await ws.accept()
+        async for message in ws:
+            await ws.send_text(str(message))
+
+    async with app.started():
+        before = anyio.get_current_task(), set(_tasks())
+        sockets = [Socket(app) for _ in range(100)]
+        async with anyio.create_task_group() as group:
+            for each in sockets:
+                group.start_soon(each.run)
+            for each in sockets:
+                each.say("hello")
+            for each in sockets:
+                await each.until(lambda each=each: bool(each.messages))
+                each.leave()
+        assert set(_tasks()) == before[1]
+    assert [each.error for each in sockets] == [None] * 100
+    assert len(log) == 100
+
+
+def _tasks() -> list[int]:
+    return [task.id for task in anyio.get_running_tasks()] if _on_asyncio() else []
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+# -- calls within calls ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G5")
+async def test_what_a_cancelled_caller_called_is_over_when_it_is_told(app: App, log: list[str]) -> None:
+    begun = anyio.Event()
+
+    async def slow_teardown() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            log.append("inner left")
+
+    @app.on(Procedure("inner.call"))
+    async def inner(scope: Annotated[None, Depends(slow_teardown)]) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    @app.on(Procedure("outer.call"))
+    async def outer() -> None:
+        try:
+            await app.call("inner.call")
+        finally:
+            log.append("outer ended")
+
+    async with app.started():
+        async with anyio.create_task_group() as group:
+            group.start_soon(app.call, "outer.call")
+            await begun.wait()
+            group.cancel_scope.cancel()
+    assert log == ["inner left", "outer ended"]
+
+
+async def test_a_call_that_shutdown_cuts_off_is_told_as_such(app: App, log: list[str]) -> None:
+    begun = anyio.Event()
+
+    @app.on(Procedure("a.b"))
+    async def procedure(scope: Annotated[str, Depends(noted(log))]) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async def caller() -> None:
+        with pytest.raises(PublicError) as told:
+            await app.call("a.b")
+        log.append(told.value.status.name)
+
+    await app.runtime.start_detached()
+    async with anyio.create_task_group() as group:
+        group.start_soon(caller)
+        await begun.wait()
+        with anyio.fail_after(10):
+            await app.runtime.stop(0.0)
+    assert log == ["scope saw cancellation", "UNAVAILABLE"]
+
+
+async def test_recursion(app: App, log: list[str]) -> None:
+    @app.on(Procedure("math.factorial"))
+    async def factorial(number: int, scope: Annotated[str, Depends(noted(log))]) -> int:
+        return 1 if number < 2 else number * await app.call("math.factorial", number - 1)
+
+    async with app.started():
+        assert await app.call("math.factorial", 50) == 30414093201713378043612608166064768844377641568960512000000000000
+    assert log == ["scope committed"] * 50
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G8")
+async def test_the_message_that_a_cancellation_hits_comes_again_and_finished_ones_do_not(
+    app: App, log: list[str]
+) -> None:
+    begun = anyio.Event()
+    seen: list[Any] = []
+
+    @app.on(Event("shop", "sold", batch=True))
+    async def handler(batch: Batch) -> None:
+        async for message in batch.messages():
+            async with message:
+                seen.append(message)
+                if len(seen) == 2:
+                    begun.set()
+                    await anyio.sleep_forever()
+
+    async with TestClient(app) as client, anyio.create_task_group() as group:
+        group.start_soon(client.batch, "shop", "sold", [1, 2, 3])
+        await begun.wait()
+        batch = seen[0].settlement, seen[1].settlement
+        group.cancel_scope.cancel()
+    assert [each.state for each in batch] == [State.ACKED, State.RETURNED]
+
+
+@pytest.mark.guarantee("G8")
+async def test_a_teardown_of_one_message_that_hangs_fails_that_message_alone(log: list[str]) -> None:
+    app = App(discover=False, settings={"app": {"teardown_timeout": 0.05, "log_level": "CRITICAL"}})
+
+    class Session:
+        async def aclose(self) -> None:
+            if not log:
+                log.append("hangs")
+                await anyio.sleep_forever()
+            log.append("closed")
+
+    app.registry.register(Session, Session, scope="call")
+    seen: list[Any] = []
+
+    @app.on(Event("shop", "sold", batch=True))
+    async def handler(batch: Batch, container: Container) -> None:
+        async for message in batch.messages():
+            seen.append(message)
+            try:
+                async with message:
+                    await message.live_scope.get(await _node(message, Session))
+            except Exception as exc:
+                log.append(type(exc).__name__)
+
+    async def _node(message: Any, key: Any) -> Any:
+        return app.resolver.service(key)
+
+    async with TestClient(app) as client:
+        with anyio.fail_after(10):
+            await client.batch("shop", "sold", [1, 2])
+    assert log == ["hangs", "TimeoutError", "closed"]
+    assert [each.settlement.state for each in seen] == [State.RETRIED, State.ACKED]
