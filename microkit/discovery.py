@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -40,13 +41,8 @@ class FoundPlugin:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """One distribution on the path: its directory, or what importlib.metadata made of it."""
-
-    name: str
-    directory: str = ""
-    loaded: Distribution | None = None
+# A distribution: its name, the version in the name of its directory, and what reads a file of its metadata.
+_Found: TypeAlias = tuple[str, str, Callable[[str], str | None]]
 
 
 def find_plugins(group: str = "microkit", path: Sequence[str] | None = None) -> list[FoundPlugin]:
@@ -61,23 +57,21 @@ def find_plugins(group: str = "microkit", path: Sequence[str] | None = None) -> 
     """
     found: list[FoundPlugin] = []
     seen: set[str] = set()
-    for candidate in _candidates(path):
+    for distribution, version, read in _distributions(path):
         # A distribution without the group shadows a later one with it, so each name is remembered.
-        if candidate.name in seen:
+        if distribution in seen:
             continue
-        seen.add(candidate.name)
-        text = _read(candidate)
+        seen.add(distribution)
+        text = read("entry_points.txt") or ""
         # Most distributions have no such file, or one that does not mention the group.
-        if f"[{group}]" not in text:
-            continue
-        pairs = list(_parse(text, group))
-        if pairs:
-            version = _version(candidate)
-            found.extend(FoundPlugin(name, value, candidate.name, version) for name, value in pairs)
+        if f"[{group}]" in text:
+            for name, value in _parse(text, group):
+                version = version or _version(read)
+                found.append(FoundPlugin(name, value, distribution, version))
     return sorted(found)
 
 
-def _candidates(path: Sequence[str] | None) -> Iterator[_Candidate]:
+def _distributions(path: Sequence[str] | None) -> Iterator[_Found]:
     """All distributions in the order of the path; within one directory by name."""
     for location in dict.fromkeys(sys.path if path is None else path):
         # An unpacked egg has its own layout; an archive can only be listed by its importer.
@@ -91,19 +85,22 @@ def _candidates(path: Sequence[str] | None) -> Iterator[_Candidate]:
         for name in sorted(names):
             # pip renames a distribution to "~..." while it removes it; an interrupted run leaves that behind.
             if name.endswith(_SUFFIXES) and not name.startswith("~"):
-                distribution = _normalise(name.rpartition(".")[0].partition("-")[0])
-                yield _Candidate(distribution, os.path.join(location, name))
+                stem, _, suffix = name.rpartition(".")
+                distribution, _, version = stem.partition("-")
+                # The directory of an egg is named after the build (1.0-py3.11), or has no version at all.
+                version = version if suffix == "dist-info" else ""
+                yield _normalise(distribution), version, partial(_read_file, os.path.join(location, name))
     if path is None:
         yield from _ask_importers()
 
 
-def _ask_importlib(location: str) -> Iterator[_Candidate]:
+def _ask_importlib(location: str) -> Iterator[_Found]:
     from importlib import metadata
 
     yield from _wrap(metadata.distributions(path=[location]))
 
 
-def _ask_importers() -> Iterator[_Candidate]:
+def _ask_importers() -> Iterator[_Found]:
     """Distributions of importers that do not use the path, such as those of frozen applications."""
     for finder in sys.meta_path:
         find = getattr(finder, "find_distributions", None)
@@ -116,17 +113,11 @@ def _ask_importers() -> Iterator[_Candidate]:
         yield from _wrap(find(metadata.DistributionFinder.Context()))
 
 
-def _wrap(distributions: Iterable[Distribution]) -> Iterator[_Candidate]:
+def _wrap(distributions: Iterable[Distribution]) -> Iterator[_Found]:
     for distribution in distributions:
         name = distribution.metadata["Name"]
         if name:
-            yield _Candidate(_normalise(name), loaded=distribution)
-
-
-def _read(candidate: _Candidate) -> str:
-    if candidate.loaded is not None:
-        return candidate.loaded.read_text("entry_points.txt") or ""
-    return _read_file(candidate.directory, "entry_points.txt")
+            yield _normalise(name), "", distribution.read_text
 
 
 def _read_file(directory: str, name: str) -> str:
@@ -150,17 +141,10 @@ def _parse(text: str, group: str) -> Iterator[tuple[str, str]]:
                 yield name.strip(), value.strip()
 
 
-def _version(candidate: _Candidate) -> str:
-    if candidate.loaded is not None:
-        return candidate.loaded.version or ""
-    stem, _, suffix = os.path.basename(candidate.directory).rpartition(".")
-    version = stem.partition("-")[2]
-    if suffix == "dist-info" and version:
-        return version
-    # The directory of an egg is named after the build (1.0-py3.11), or has no version at all.
+def _version(read: Callable[[str], str | None]) -> str:
+    """The version in the metadata; empty if there is none."""
     for name in ("METADATA", "PKG-INFO"):
-        header = _read_file(candidate.directory, name).partition("\n\n")[0]
-        for line in header.splitlines():
+        for line in (read(name) or "").partition("\n\n")[0].splitlines():
             if line.lower().startswith("version:"):
                 return line.partition(":")[2].strip()
     return ""

@@ -2,7 +2,7 @@
 
 Run it with `python tests/benchmarks/discovery.py [repetitions]`. It creates fake distributions in a temporary
 directory, of which eight are plugins, and prints the best wall time of each way and the ratio. The import of what a
-way needs is part of its time; pluggy, which the kernel has loaded by then in any case, is not.
+way needs is part of its time; the kernel, which is loaded by then in any case, is not.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _fill(folder: Path, count: int) -> None:
 def _measure(code: str, folder: str) -> float:
     """Milliseconds of a piece of code in a fresh interpreter, without the start of the interpreter."""
     program = (
-        f"import sys, time; sys.path.append({str(_ROOT)!r}); path = [{folder!r}]; import pluggy; "
+        f"import sys, time; sys.path.append({str(_ROOT)!r}); path = [{folder!r}]; import microkit; "
         f"start = time.perf_counter(); {code}; end = time.perf_counter(); "
         f"assert len(found) == {_PLUGINS}; print((end - start) * 1000)"
     )
