@@ -1,8 +1,8 @@
 """HTTP requests in process: microkit against raw ASGI callables that do the same work with the same JSON encoder.
 
-Run it with `python tests/benchmarks/requests_in_process.py [requests]`. Both sides of a row answer the same bytes, which
-is checked before anything is measured. They take turns in one event loop; printed is the best CPU time of a request in
-nanoseconds, without that of the loop around it, and the ratio.
+Run it with `python tests/benchmarks/requests_in_process.py [requests]`. Both sides of a row answer the same bytes,
+which is checked before anything is measured. They take turns in one event loop; printed is the best CPU time of a
+request in nanoseconds, without that of the loop around it, and the ratio.
 """
 
 from __future__ import annotations
