@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .annotations import describe
-from .errors import ConfigurationError, StartupError, nearest
+from .errors import ConfigurationError, StartupError, contributed, nearest
 from .transport import Process, TransportServer, TransportSpec
 
 if TYPE_CHECKING:
@@ -257,12 +257,8 @@ def select(
     missing: list[str] = []
     for each in transports:
         if isinstance(each, str):
-            if each not in specs:
-                raise ConfigurationError(
-                    f"There is no transport {each!r}.{nearest(each, specs)} Active plugins bring: "
-                    f"{', '.join(sorted(specs))}. Install or enable the one that is missing."
-                )
-            chosen.append((each, specs[each].ingress, _make(specs[each], specs, backend)))
+            spec = contributed(specs, each, "transport")
+            chosen.append((each, spec.ingress, _make(spec, specs, backend)))
         else:
             chosen.append((_name(each), getattr(each, "ingress", each.name), each))
     for ingress in used:

@@ -133,12 +133,8 @@ class Plan:
 
     def _with_outer_scope(self, onion: Invoke) -> Invoke:
         """What middlewares inject: entered before the onion, left after it. A failure here is the bare INTERNAL."""
-        steps, grace, dynamic, renderers = (
-            self.outer,
-            self.app.settings.teardown_timeout,
-            self.dynamic,
-            self.app.renderers,
-        )
+        steps, dynamic = self.outer, self.dynamic
+        grace, renderers = self.app.settings.teardown_timeout, self.app.renderers
 
         async def invoke(call: Any) -> Reply:
             frame = self.open(call)

@@ -143,9 +143,13 @@ class Settlement:
         delivery: the broker's side.
         policy: decides about failures.
         grace: seconds that answering may take after a cancellation.
+
+    Attributes:
+        state, history: where the message is, and was.
+        decision: what the handler decided, if it did.
     """
 
-    __slots__ = ("_decision", "delivery", "grace", "history", "policy", "state")
+    __slots__ = ("decision", "delivery", "grace", "history", "policy", "state")
 
     def __init__(self, delivery: Delivery, policy: RetryPolicy | None = None, grace: float = 10.0) -> None:
         self.delivery = delivery
@@ -153,7 +157,7 @@ class Settlement:
         self.grace = grace
         self.state = State.RECEIVED
         self.history: list[State] = [State.RECEIVED]
-        self._decision: Decision | None = None
+        self.decision: Decision | None = None
 
     @classmethod
     def of(cls, plan: Plan, delivery: Delivery) -> Settlement:
@@ -168,16 +172,11 @@ class Settlement:
 
     # -- decisions of the handler; the first one wins ------------------------------------------------------------------
 
-    @property
-    def decision(self) -> Decision | None:
-        """What the handler decided, if it did."""
-        return self._decision
-
     def _decide(self, decision: Decision) -> None:
         if self.state.final:
             raise SettlementError(f"this message is already {self.state.value}")
-        if self._decision is None:
-            self._decision = decision
+        if self.decision is None:
+            self.decision = decision
 
     def decide_ack(self) -> None:
         """Record: done."""
@@ -232,7 +231,7 @@ class Settlement:
         return self._go(_ANSWERED[decision.verdict])
 
     def _verdict(self, message: Message, reply: Reply) -> Decision:
-        decided = self._decision
+        decided = self.decision
         failed = reply.error is not None or reply.status is not StatusCode.OK
         if decided is None or (failed and decided.verdict is Verdict.ACK):
             # An ack before a failure is void: the work that it vouched for was rolled back.
