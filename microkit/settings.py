@@ -49,7 +49,6 @@ class KernelSettings:
     """Settings of the kernel: `MICROKIT_APP__<KEY>` and `[tool.microkit.app]`.
 
     Attributes:
-        debug: development mode; never on in production.
         log_level: level of the `microkit` logger.
         trailing_slash: what `/a/` means where only `/a` is bound, and the reverse: another path, a redirect, the same.
         max_body_size: bytes of one request body; None for no limit.
@@ -65,7 +64,6 @@ class KernelSettings:
         allowed_origins: origins that may open a WebSocket from a browser; None for the default of the kernel.
     """
 
-    debug: bool = False
     log_level: str = "INFO"
     trailing_slash: Literal["strict", "redirect", "ignore"] = "strict"
     max_body_size: int | None = 16 * _MIB

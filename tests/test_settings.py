@@ -95,7 +95,7 @@ def test_what_is_loaded_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         loaded["app"] = None  # type: ignore[index]
     with pytest.raises(FrozenInstanceError):
-        loaded["app"].debug = True
+        loaded["app"].log_level = "DEBUG"
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_doctor_passes_on_a_sound_installation(project: Project) -> None:
     ("module", "environment", "said"),
     [
         ("raise OSError('no')", {}, ["application", "Importing 'shop' failed: OSError: no"]),
-        (_SHOP, {"MICROKIT_APP__DEBUGG": "1"}, ["settings", "MICROKIT_APP__DEBUGG", "Did you mean"]),
+        (_SHOP, {"MICROKIT_APP__LOG_LEVLE": "1"}, ["settings", "MICROKIT_APP__LOG_LEVLE", "Did you mean"]),
         (_SHOP + "@app.get('/y')\ndef y(z: complex): ...", {}, ["build", "z: complex"]),
         (_SHOP, {"MICROKIT_PLUGINS": "broken"}, ["plugin broken", "half installed. Repair", "-p no:broken"]),
         (_SHOP, {"MICROKIT_PLUGINS": "old"}, ["plugin old", "incompatible"]),
