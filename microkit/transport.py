@@ -38,6 +38,7 @@ class Process:
     count: int = 1
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sockets: dict[str, list[socket.socket]] = field(default_factory=dict[str, list[socket.socket]])
+    _asked: set[str] = field(default_factory=set[str])
 
     def listen(self, ingress: str, host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
         """Listening TCP sockets, one per address of `host`; those of the supervisor where it has them already.
@@ -52,6 +53,12 @@ class Process:
             StartupError: the address cannot be taken; the message says why and what to do.
         """
         key = f"{ingress} {host}:{port}"
+        if key in self._asked:  # two servers that accept from one socket would also close it twice
+            raise StartupError(
+                f"Two {ingress} ingresses ask for {host or '*'}:{port}. Open one of them only, or give each a port of "
+                f"its own."
+            )
+        self._asked.add(key)
         if key not in self.sockets:
             try:
                 self.sockets[key] = _listen(host, port, backlog)

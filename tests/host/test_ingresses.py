@@ -193,3 +193,12 @@ def test_wrong_usage_is_code_2(start: Any, arguments: list[str]) -> None:
     program = start(HELLO, *arguments)
     assert program.wait() == 2
     assert "Traceback" not in "\n".join(program.lines)
+
+
+def test_two_servers_for_one_address_are_refused(start: Any) -> None:
+    program = start(HELLO, "--transport", "uvicorn", "--transport", "hypercorn")
+    assert program.wait() == 1
+    assert program.errors[-1] == (
+        "microkit: Two http ingresses ask for 127.0.0.1:0. Open one of them only, or give each a port of its own."
+    )
+    assert program.count("Traceback") == 0
