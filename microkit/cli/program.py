@@ -204,8 +204,10 @@ def _add_plugin_commands(subparsers: Any, flags: Sequence[str], runners: dict[st
 
 
 def _problems(manager: PluginManager) -> list[str]:
+    from microkit.plugins import _sentence
+
     return [
-        f"Plugin {each.name!r} ({each.distribution or each.origin}) is {each.state}: {each.error.rstrip('.')}. "
+        f"Plugin {each.name!r} ({each.distribution or each.origin}) is {each.state}: {_sentence(each.error)} "
         f"Repair or uninstall it, or leave it out with -p no:{each.name}."
         for each in manager.records
         if each.state in ("failed", "incompatible")

@@ -182,3 +182,11 @@ def test_a_reader_that_goes_away_is_no_traceback(project: Project) -> None:
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == b""
+
+
+def test_a_plugin_that_is_not_there_is_named_with_one_alike(project: Project) -> None:
+    project.install("extra", "")
+    project.write("shop.py", "from microkit import App\napp = App()")
+    result = project.run("-p", "extar", "-p", "extra", "routes", "shop:app")
+    assert result.code == 0
+    assert "Did you mean 'extra'? Repair" in result.err

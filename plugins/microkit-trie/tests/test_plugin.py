@@ -37,7 +37,7 @@ def test_installing_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_plugin_there_is_no_trie() -> None:
     app = App(plugins=[], discover=False, router="trie")
-    with pytest.raises(ConfigurationError, match=r"no router 'trie'.*linear"):
+    with pytest.raises(ConfigurationError, match=r"router 'trie', which no active plugin brings.*linear"):
         app.build()
 
 
