@@ -10,6 +10,7 @@ import enum
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class Dispose(enum.Enum):
     CLOSE = enum.auto()
 
 
+@dataclass(eq=False, slots=True, repr=False)
 class Node:
     """One value of a plan: how it is made, from which others, and how long it lives.
 
@@ -66,38 +68,23 @@ class Node:
         fake: it, or something below it, replaces another one.
     """
 
-    __slots__ = (
-        *("args", "dispose", "dynamic", "fake", "func", "hooks", "label", "mode", "plugin", "scope", "thread", "value"),
-    )
+    label: str
+    mode: Mode = Mode.SYNC
+    func: Callable[..., Any] | None = None
+    args: Sequence[Node] = ()
+    _: KW_ONLY
+    scope: Scope = Scope.CALL
+    dispose: Dispose = Dispose.NOTHING
+    value: Any = None
+    plugin: str = ""
+    hooks: tuple[Any, Any] = (None, None)
+    thread: bool = False
+    dynamic: bool = False
+    fake: bool = False
 
-    def __init__(
-        self,
-        label: str,
-        mode: Mode = Mode.SYNC,
-        func: Callable[..., Any] | None = None,
-        args: Sequence[Node] = (),
-        *,
-        scope: Scope = Scope.CALL,
-        dispose: Dispose = Dispose.NOTHING,
-        value: Any = None,
-        plugin: str = "",
-        hooks: tuple[Any, Any] = (None, None),
-        thread: bool = False,
-        dynamic: bool = False,
-        fake: bool = False,
-    ) -> None:
-        self.label = label
-        self.mode = mode
-        self.func = func
-        self.args = tuple(args)
-        self.scope = scope
-        self.dispose = dispose
-        self.value = value
-        self.plugin = plugin
-        self.hooks = hooks
-        self.thread = thread
-        self.dynamic = dynamic
-        self.fake = fake or any(each.fake for each in args)
+    def __post_init__(self) -> None:
+        self.args = tuple(self.args)
+        self.fake = self.fake or any(each.fake for each in self.args)
 
     @property
     def needs_exit(self) -> bool:
