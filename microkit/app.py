@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -391,31 +391,38 @@ class App(Router):
         return f"<App {self.name!r} at {location(type(self))}>"
 
 
-class _Overrides(dict[Any, Any]):
-    """Overrides by dependency; a change recompiles the plans."""
+class _Overrides(MutableMapping[Any, Any]):
+    """Overrides by dependency; a change recompiles the plans, and is taken back if they cannot be compiled."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__()
         self._changed = changed
+        self._fakes: dict[Any, Any] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._fakes[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._fakes)
+
+    def __len__(self) -> int:
+        return len(self._fakes)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        before = dict(self)
-        super().__setitem__(key, value)
+        self._set({**self._fakes, key: value})
+
+    def __delitem__(self, key: Any) -> None:
+        fakes = self._fakes.copy()
+        del fakes[key]
+        self._set(fakes)
+
+    def _set(self, fakes: dict[Any, Any]) -> None:
+        before, self._fakes = self._fakes, fakes
         try:
             self._changed()
         except BaseException:
-            super().clear()
-            super().update(before)
+            self._fakes = before
             self._changed()
             raise
-
-    def __delitem__(self, key: Any) -> None:
-        super().__delitem__(key)
-        self._changed()
-
-    def clear(self) -> None:
-        super().clear()
-        self._changed()
 
 
 MicroAPI = App

@@ -12,7 +12,7 @@ import anyio
 
 from . import dispatch
 from .call import Reply
-from .errors import ClientDisconnect, HTTPException, MicrokitError, StreamAborted
+from .errors import ClientDisconnect, HTTPException, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
 from .http.response import JSON, encode_body
@@ -273,8 +273,7 @@ async def serve_lifespan(app: App, scope: dict[str, Any], receive: Any, send: An
 
 def startup_message(exc: BaseException) -> str:
     """What an operator reads of a failed start-up: our own errors as they are, others with their type."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
+    exc = alone(exc)
     if not isinstance(exc, MicrokitError):
         _logger.error("start-up or shutdown failed", exc_info=exc)
         return f"{type(exc).__name__}: {exc}"

@@ -12,8 +12,8 @@ import anyio
 
 from ._deadline import protected
 from .background import run_background
-from .call import Call, Reply, RpcRequest, Tick
-from .errors import PublicError, StatusCode
+from .call import Call, Kind, Reply, RpcRequest, Tick
+from .errors import PublicError, StatusCode, alone
 from .graph import leave_scope
 from .messages import Batch, Message
 from .renderers import internal_error
@@ -77,7 +77,7 @@ async def _in_group(call: Call, deliver: Deliver) -> Reply:
             call.__dict__["task_group"] = group
             return await _invoke(call, deliver)
     except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] if len(failed.exceptions) == 1 else failed from None
+        raise alone(failed) from None
     raise AssertionError("nobody cancels this group, so its block does not end early")
 
 
@@ -280,7 +280,7 @@ async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, end
                 await run(call, deliver)
             except anyio.BrokenResourceError:
                 pass  # nobody reads any more
-            except Exception as exc:
+            except (Exception, KeyboardInterrupt, SystemExit) as exc:
                 try:
                     await handover.send(exc)
                 except anyio.BrokenResourceError:
@@ -391,6 +391,9 @@ class MessageScope:
 
     async def __aenter__(self) -> None:
         message = self.message
+        if message.plan.kind is not Kind.BATCH:
+            # Its scope is that of the call, and it must be settled after that, not in the middle of it.
+            raise RuntimeError("only a message of a batch has a scope of its own: write its block without `async with`")
         message._shield = anyio.CancelScope()
         message._shield.__enter__()
         message.plan.open(message)

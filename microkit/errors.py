@@ -13,6 +13,13 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
+def alone(exc: BaseException) -> BaseException:
+    """The exception that is alone in a group of exceptions, however deep; any other one as it is."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
+
+
 class StatusCode(IntEnum):
     """The 17 status codes of gRPC, used for every kind of call.
 

@@ -78,25 +78,28 @@ class Runtime:
             MicrokitError: start-up failed; everything was torn down again.
         """
         if self.app.owner.is_current():
-            return  # a step of start-up or shutdown makes a call
-        if self._starting is not None:
-            await self._starting.wait()
-        else:
-            self._starting = anyio.Event()
+            return None  # a step of start-up or shutdown makes a call
+        starting = self._starting
+        if starting is None:
+            starting = self._starting = anyio.Event()
             self._stopped = anyio.Event()
             self._error = None
             _bridge.spawn_detached(self._root, "microkit root")
             try:
-                await self._starting.wait()
+                await starting.wait()
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await self._stop_root()
                 raise
-        if self._error is not None and not self.running:
-            error = self._error
-            raise error
+        else:
+            await starting.wait()
+        if self._starting not in (None, starting):  # it failed, and somebody who heard of it earlier has begun anew
+            return await self.start_detached(state)
+        if not self.running:
+            raise self._error or StartupError("The application is shutting down.")
         if state is not None:
             state.update(self.state)
+        return None
 
     async def ended(self) -> None:
         """Return when the application has stopped, for whatever reason.

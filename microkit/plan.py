@@ -150,7 +150,10 @@ class Plan:
             if reply.streams or not exits:
                 return reply  # the dispatcher owns the scopes of a stream
             failure = await leave_scope(exits, reply.error, grace, call._shield)
-            return internal_error(call, failure) if failure is not None else reply
+            if failure is None:
+                return reply
+            call._error = failure
+            return internal_error(call, failure)
 
         return invoke
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from .call import Call, Kind, Reply
 from .codecs import json_dumps
-from .errors import ClientDisconnect, ConnectionClosed, PublicError, StatusCode
+from .errors import ClientDisconnect, ConnectionClosed, PublicError, StatusCode, alone
 from .http.headers import encode_headers
 from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status
 
@@ -193,9 +193,7 @@ def error_reply(call: Call, exc: BaseException, renderers: Renderers) -> Reply:
 
     One that is alone in a group counts as itself: a handler's task group wraps what its tasks raise.
     """
-    told = exc
-    while isinstance(told, BaseExceptionGroup) and len(told.exceptions) == 1:
-        told = told.exceptions[0]
+    told = alone(exc)
     try:
         reply = _known_error(call, told, renderers)
     except Exception as broken:

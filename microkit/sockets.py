@@ -9,7 +9,8 @@ import anyio
 
 from . import dispatch
 from .call import Reply
-from .errors import ConnectionClosed, PublicError, StatusCode
+from .errors import ConnectionClosed, PublicError, StatusCode, alone
+from .routing.table import Miss
 from .websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -17,15 +18,13 @@ if TYPE_CHECKING:
 
 
 def socket_handler(run: Callable[..., Any], awaited: bool) -> Callable[..., Any]:
-    """A SOCKET handler with what surrounds it: origin check, and a scope that a disconnect cancels.
+    """A SOCKET handler with the scope that a disconnect cancels.
 
     Returns:
         A callable that takes the socket before the arguments of the handler.
     """
 
     async def handle(ws: WebSocket, *args: Any) -> Any:
-        if ws.plan.options.get("check_origin", True):
-            ws.check_origin()
         result = None
         with anyio.CancelScope() as ws._handler_scope:
             ws.cancel_if_abandoned()
@@ -66,6 +65,12 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
     ws = WebSocket(receive, send, scope)
     ws.app = app
     ws.plan, ws.values = app.table.sockets.match("WEBSOCKET", scope, ws)
+    if ws.plan.options.get("check_origin", True):
+        try:
+            ws.check_origin()
+        except PublicError as exc:  # refused before anything of the handler runs, by way of its group's middleware
+            miss = Miss("WEBSOCKET", error=exc)
+            ws.plan, ws.values = app.table.sockets._missed(miss, ws.path[1:].split("/"), ws)
 
     async def deliver(reply: Reply) -> None:
         try:
@@ -78,10 +83,13 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         await dispatch.run(ws, deliver)
         return
     ws._pumped = True  # before the pump runs: the handler must never read beside it
-    async with anyio.create_task_group() as group:
-        group.start_soon(ws.pump)
-        await dispatch.run(ws, deliver)
-        group.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ws.pump)
+            await dispatch.run(ws, deliver)
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as failed:
+        raise alone(failed) from None
 
 
 async def _finish_socket(ws: WebSocket, reply: Reply) -> None:
