@@ -61,7 +61,8 @@ class KernelSettings:
         shutdown_delay: seconds from `app.ready` turning false to the ingresses closing, for load balancers to notice.
         teardown_timeout: seconds of grace for the teardown of a cancelled call.
         inspect_path: path of the endpoint page; None for no page.
-        allowed_origins: origins that may open a WebSocket from a browser; None for the default of the kernel.
+        allowed_origins: foreign origins whose pages may open a WebSocket, `*` for all; None: all, unless they send
+            cookies.
     """
 
     log_level: str = "INFO"
