@@ -77,6 +77,12 @@ class Plan:
                 f"{binding} is a generator, but nobody reads the results of {self.kind.names()} calls, so it would "
                 f"never run. Make it a function that does not yield."
             )
+        if binding.options.get("timeout") is not None and (self.may_stream or binding.options.get("inline")):
+            what = "a generator" if self.may_stream else "inline code"
+            raise ConfigurationError(
+                f"{binding} has a timeout that could never end it: {what} is not awaited. "
+                f"Leave the option out, or make the handler an async function that returns its result."
+            )
         self.handler, self.nodes = resolver.handler(self.endpoint)
         self.outer = Steps()
         self.outer.add(node for layer in layers for node in ([layer.target] if layer.target else []) + layer.nodes)
@@ -150,10 +156,7 @@ class Plan:
             if reply.streams or not exits:
                 return reply  # the dispatcher owns the scopes of a stream
             failure = await leave_scope(exits, reply.error, grace, call._shield)
-            if failure is None:
-                return reply
-            call._error = failure
-            return internal_error(call, failure)
+            return internal_error(call, failure) if failure is not None else reply
 
         return invoke
 

@@ -9,7 +9,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from microkit import App, BackgroundTasks, Depends, Event, Message, MicrokitError, Procedure, Request, WebSocket
+from microkit import (
+    App,
+    ConfigurationError,
+    Depends,
+    Event,
+    Message,
+    MicrokitError,
+    Procedure,
+    WebSocket,
+)
 from microkit.settlement import State
 from microkit_testkit import TestClient
 from tests.asgi_driver import request, socket
@@ -176,29 +185,27 @@ async def test_overrides_can_be_changed_like_any_mapping(app: App) -> None:
         assert await answer() == b"real"
 
 
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("G10")
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_deadline_that_could_never_hold_fails_at_start_up(app: App, inline: bool) -> None:
+    async def stream() -> AsyncIterator[str]:
+        yield "a"
+
+    def block() -> str:
+        return "a"
+
+    if inline:
+        app.get("/", timeout=1, inline=True)(block)
+    else:
+        app.get("/", timeout=1)(stream)
+    with pytest.raises(ConfigurationError, match="timeout that could never end it"):
+        app.build()
+
+
 # -- scopes ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.guarantee("G7")
-async def test_background_tasks_are_dropped_if_the_outer_scope_fails_to_commit(app: App, log: list[str]) -> None:
-    async def outer() -> AsyncIterator[None]:
-        yield
-        raise ValueError("cannot commit")
-
-    async def middleware(request: Request, call_next: Any, scope: None = Depends(outer)) -> Any:
-        return await call_next(request)
-
-    app.add_middleware(middleware)
-
-    @app.get("/")
-    async def handler(tasks: BackgroundTasks) -> str:
-        tasks.add(log.append, "background")
-        return "done"
-
-    async with app.started():
-        exchange = await request(app)
-    assert exchange.status == 500
-    assert log == []
 
 
 @pytest.mark.guarantee("G8")
