@@ -91,7 +91,11 @@ class Message(Call):
         return self.settlement
 
     async def __aenter__(self) -> Self:
-        """Give the message a scope of its own within a batch: it is settled when the block ends."""
+        """Give the message a scope of its own within a batch: it is settled when the block ends.
+
+        Raises:
+            RuntimeError: it is no message of a batch, so its scope is that of the call.
+        """
         from .dispatch import MessageScope
 
         self._own_scope = MessageScope(self)
