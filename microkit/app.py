@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dispatch
-from .annotations import location
+from .annotations import describe, location
 from .asgi import asgi
 from .build import Builder
 from .builtin import KernelPlugin
 from .call import Call, Kind, Reply, RpcRequest
 from .catalog import Catalog
+from .codecs import CodecSpec
 from .connection import Connection
 from .container import Container
-from .di import Registry, Scope
+from .di import Provider, Registry, Scope
 from .errors import PluginError, contributed
 from .executor import ExecutorSpec
 from .graph import Node
 from .lifespan import Runtime
 from .middleware import MiddlewareList, MiddlewareSpec
+from .observe import Observer
 from .plugins import PluginManager
-from .renderers import Renderers
+from .renderers import Renderers, RendererSpec
 from .resolve import Resolver
 from .routing.groups import Included, Mounted, Router
 from .routing.matching import RouterSpec
@@ -34,17 +36,17 @@ from .routing.table import Table
 from .schedule import Clock, Scheduler, SystemClock
 from .scopes import ScopeOwner
 from .selection import Selection
-from .session import SessionBackend
+from .session import SessionBackend, SessionBackendSpec
 from .settings import KernelSettings, find_project_table, load_settings
 from .transport import TransportSpec
 from .triggers import TriggerSpec
 from .validation import Validators, ValidatorSpec
 
 if TYPE_CHECKING:
-    from .hooks import Hooks
-    from .observe import Observer
+    from .hooks import Contribution, Hooks
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class App(Router):
@@ -167,28 +169,28 @@ class App(Router):
         self.settings = self.all_settings["app"]
         logging.getLogger("microkit").setLevel(self.settings.log_level.upper())
         hooks.configure(self)
-        self.renderers = Renderers(each.value for each in hooks.renderers())
-        contributed = [each.value for each in hooks.validators() if each.plugin != "kernel"]
-        self.validators = Validators(([validator] if validator is not None else []) + contributed)
-        self.codecs = {each.value.media_type: each.value for each in hooks.codecs()}
-        self.session_backends = {each.value.scheme: each.value for each in hooks.session_backends()}
+        self.renderers = Renderers(_values(hooks.renderers(), RendererSpec))
+        claiming = _values([each for each in hooks.validators() if each.plugin != "kernel"], ValidatorSpec)
+        self.validators = Validators(([validator] if validator is not None else []) + claiming)
+        self.codecs = {each.media_type: each for each in _values(hooks.codecs(), CodecSpec)}
+        self.session_backends = {each.scheme: each for each in _values(hooks.session_backends(), SessionBackendSpec)}
         if isinstance(self.session_backend, str):
             self.session_backend = self._session_backend(self.session_backend)
-        self.executors: dict[str, ExecutorSpec] = {each.value.name: each.value for each in hooks.executors()}
-        self.trigger_specs: dict[type, TriggerSpec] = {each.value.type: each.value for each in hooks.triggers()}
-        self.transports: dict[str, TransportSpec] = {each.value.name: each.value for each in hooks.transports()}
-        self.router_specs: dict[str, RouterSpec] = {each.value.name: each.value for each in hooks.routers()}
+        self.executors = {each.name: each for each in _values(hooks.executors(), ExecutorSpec)}
+        self.trigger_specs = {each.type: each for each in _values(hooks.triggers(), TriggerSpec)}
+        self.transports = {each.name: each for each in _values(hooks.transports(), TransportSpec)}
+        self.router_specs = {each.name: each for each in _values(hooks.routers(), RouterSpec)}
         automatic = [spec for spec in self.router_specs.values() if spec.automatic]
         self.router_spec = self.router_named(router) if router else (automatic or [self.router_specs["linear"]])[0]
-        self.observers: tuple[Observer, ...] = tuple(each.value for each in hooks.observers(self))
-        self.contributed_middleware: list[MiddlewareSpec] = []
-        for contribution in hooks.middleware(self):
-            contribution.value.plugin = contribution.plugin
-            if contribution.value.automatic:  # any other one takes part where the application adds it itself
-                self.contributed_middleware.append(contribution.value)
-        for contribution in hooks.providers(self):
+        self.observers: tuple[Observer, ...] = tuple(_values(hooks.observers(self), Observer))
+        middleware, providers = hooks.middleware(self), hooks.providers(self)
+        for contribution in (*middleware, *providers):
+            kind = MiddlewareSpec if contribution in middleware else Provider
+            _values([contribution], kind)[0].plugin = contribution.plugin
+        # One that is not automatic takes part where the application adds it itself.
+        self.contributed_middleware = [each.value for each in middleware if each.value.automatic]
+        for contribution in providers:
             if contribution.value.key not in self.registry:  # the application's own services come first
-                contribution.value.plugin = contribution.plugin
                 self.registry.add(contribution.value)
 
     def _session_backend(self, url: str) -> SessionBackend:
@@ -389,6 +391,21 @@ class App(Router):
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} at {location(type(self))}>"
+
+
+def _values(contributions: Iterable[Contribution[Any]], kind: type[T]) -> list[T]:
+    """What plugins contributed to a hook.
+
+    Raises:
+        PluginError: something is not of the kind that the hook is for.
+    """
+    for each in contributions:
+        if not isinstance(each.value, kind):
+            raise PluginError(
+                f"The plugin {each.plugin!r} contributes {each.value!r} where the kernel wants {describe(kind)}. "
+                f"Correct that hook of the plugin, or block the plugin with `-p no:{each.plugin}`."
+            )
+    return [each.value for each in contributions]
 
 
 class _Overrides(MutableMapping[Any, Any]):

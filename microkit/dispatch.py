@@ -97,14 +97,21 @@ def _observe(call: Call) -> Callable[[Reply], None]:
         return _nobody
     started = time.perf_counter()
     for observer in observers:
-        observer.call_started(call)
+        _tell(observer.call_started, call)
 
     def finished(reply: Reply) -> None:
         duration = time.perf_counter() - started
         for observer in observers:
-            observer.call_finished(call, reply, duration)
+            _tell(observer.call_finished, call, reply, duration)
 
     return finished
+
+
+def _tell(method: Callable[..., None], *args: Any) -> None:
+    try:
+        method(*args)
+    except Exception:  # who only looks on must not cost anybody a reply
+        _logger.exception("an observer failed")
 
 
 def _nobody(reply: Reply) -> None:

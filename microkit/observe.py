@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Base class of observers; override what you need. Methods must be quick and must not raise."""
+    """Base class of observers; override what you need. Methods must be quick; what they raise is logged."""
 
     def call_started(self, call: Call) -> None:
         """A call was matched and is about to run."""

@@ -10,6 +10,7 @@ from microkit import (
     Event,
     InMemorySessionBackend,
     MiddlewareSpec,
+    PluginError,
     PluginInfo,
     Procedure,
     Provider,
@@ -22,6 +23,7 @@ from microkit import (
 from microkit.codecs import CodecSpec
 from microkit.executor import ExecutorSpec
 from microkit.inprocess import Publisher
+from microkit.observe import Observer
 from microkit.renderers import RendererSpec
 from microkit.session import SessionBackendSpec
 from microkit.settlement import State
@@ -219,3 +221,37 @@ async def test_sessions_in_memory_expire_and_are_copies() -> None:
     await backend.save("id", {"x": 1}, 10)
     await backend.save("id", {}, 10)
     assert await backend.load("id") == {}
+
+
+@pytest.mark.parametrize("hook", ["microkit_providers", "microkit_middleware", "microkit_observers"])
+def test_a_contribution_of_another_kind_names_the_plugin(hook: str) -> None:
+    class Wrong:
+        microkit_plugin_info = PluginInfo("wrong")
+
+    setattr(Wrong, hook, hookimpl(lambda self, app: [3]))
+    with pytest.raises(PluginError, match=r"'wrong' contributes 3 where the kernel wants .*-p no:wrong"):
+        App(plugins=[Wrong()], discover=False).build()
+
+
+async def test_an_observer_that_fails_costs_nobody_a_reply(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Observer):
+        def call_started(self, call: Any) -> None:
+            raise ValueError("cannot see")
+
+        def call_finished(self, call: Any, reply: Any, duration: float) -> None:
+            raise ValueError("cannot count")
+
+    class Watching:
+        @hookimpl
+        def microkit_observers(self, app: App) -> Observer:
+            return Broken()
+
+    app = App(plugins=[Watching()], discover=False)
+
+    @app.get("/")
+    async def root() -> str:
+        return "here"
+
+    async with app.started():
+        assert (await app.handle(Request("GET", "/"))).body == b"here"
+    assert caplog.text.count("an observer failed") == 2
