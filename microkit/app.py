@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dispatch
-from .annotations import describe, location
+from .annotations import location
 from .asgi import asgi
 from .build import Builder
 from .builtin import KernelPlugin
@@ -23,6 +23,7 @@ from .di import Provider, Registry, Scope
 from .errors import PluginError, contributed
 from .executor import ExecutorSpec
 from .graph import Node
+from .hooks import values_of
 from .lifespan import Runtime
 from .middleware import MiddlewareList, MiddlewareSpec
 from .observe import Observer
@@ -43,10 +44,9 @@ from .triggers import TriggerSpec
 from .validation import Validators, ValidatorSpec
 
 if TYPE_CHECKING:
-    from .hooks import Contribution, Hooks
+    from .hooks import Hooks
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 
 class App(Router):
@@ -169,24 +169,24 @@ class App(Router):
         self.settings = self.all_settings["app"]
         logging.getLogger("microkit").setLevel(self.settings.log_level.upper())
         hooks.configure(self)
-        self.renderers = Renderers(_values(hooks.renderers(), RendererSpec))
-        claiming = _values([each for each in hooks.validators() if each.plugin != "kernel"], ValidatorSpec)
+        self.renderers = Renderers(values_of(hooks.renderers(), RendererSpec))
+        claiming = values_of([each for each in hooks.validators() if each.plugin != "kernel"], ValidatorSpec)
         self.validators = Validators(([validator] if validator is not None else []) + claiming)
-        self.codecs = {each.media_type: each for each in _values(hooks.codecs(), CodecSpec)}
-        self.session_backends = {each.scheme: each for each in _values(hooks.session_backends(), SessionBackendSpec)}
+        self.codecs = {each.media_type: each for each in values_of(hooks.codecs(), CodecSpec)}
+        self.session_backends = {each.scheme: each for each in values_of(hooks.session_backends(), SessionBackendSpec)}
         if isinstance(self.session_backend, str):
             self.session_backend = self._session_backend(self.session_backend)
-        self.executors = {each.name: each for each in _values(hooks.executors(), ExecutorSpec)}
-        self.trigger_specs = {each.type: each for each in _values(hooks.triggers(), TriggerSpec)}
-        self.transports = {each.name: each for each in _values(hooks.transports(), TransportSpec)}
-        self.router_specs = {each.name: each for each in _values(hooks.routers(), RouterSpec)}
+        self.executors = {each.name: each for each in values_of(hooks.executors(), ExecutorSpec)}
+        self.trigger_specs = {each.type: each for each in values_of(hooks.triggers(), TriggerSpec)}
+        self.transports = {each.name: each for each in values_of(hooks.transports(), TransportSpec)}
+        self.router_specs = {each.name: each for each in values_of(hooks.routers(), RouterSpec)}
         automatic = [spec for spec in self.router_specs.values() if spec.automatic]
         self.router_spec = self.router_named(router) if router else (automatic or [self.router_specs["linear"]])[0]
-        self.observers: tuple[Observer, ...] = tuple(_values(hooks.observers(self), Observer))
+        self.observers: tuple[Observer, ...] = tuple(values_of(hooks.observers(self), Observer))
         middleware, providers = hooks.middleware(self), hooks.providers(self)
         for contribution in (*middleware, *providers):
             kind = MiddlewareSpec if contribution in middleware else Provider
-            _values([contribution], kind)[0].plugin = contribution.plugin
+            values_of([contribution], kind)[0].plugin = contribution.plugin
         # One that is not automatic takes part where the application adds it itself.
         self.contributed_middleware = [each.value for each in middleware if each.value.automatic]
         for contribution in providers:
@@ -391,21 +391,6 @@ class App(Router):
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} at {location(type(self))}>"
-
-
-def _values(contributions: Iterable[Contribution[Any]], kind: type[T]) -> list[T]:
-    """What plugins contributed to a hook.
-
-    Raises:
-        PluginError: something is not of the kind that the hook is for.
-    """
-    for each in contributions:
-        if not isinstance(each.value, kind):
-            raise PluginError(
-                f"The plugin {each.plugin!r} contributes {each.value!r} where the kernel wants {describe(kind)}. "
-                f"Correct that hook of the plugin, or block the plugin with `-p no:{each.plugin}`."
-            )
-    return [each.value for each in contributions]
 
 
 class _Overrides(MutableMapping[Any, Any]):

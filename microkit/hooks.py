@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from microkit.annotations import describe
+from microkit.errors import PluginError
 
 if TYPE_CHECKING:
     from microkit.annotations import Parameter
@@ -49,6 +52,21 @@ class Contribution(Generic[T]):
 
     value: T
     plugin: str
+
+
+def values_of(contributions: Iterable[Contribution[Any]], kind: type[T]) -> list[T]:
+    """What plugins contributed to a hook.
+
+    Raises:
+        PluginError: something is not of the kind that the hook is for.
+    """
+    for each in contributions:
+        if not isinstance(each.value, kind):
+            raise PluginError(
+                f"The plugin {each.plugin!r} contributes {each.value!r} where the kernel wants {describe(kind)}. "
+                f"Correct that hook of the plugin, or block the plugin with `-p no:{each.plugin}`."
+            )
+    return [each.value for each in contributions]
 
 
 class Hooks:
