@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from microkit import App, Request
+from tests.di.support import Log
 
 Get = Callable[..., Awaitable[Any]]
 
@@ -28,3 +29,8 @@ def get() -> Get:
         return json.loads(reply.body) if reply.http_status == 200 else reply.http_status
 
     return ask
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()

@@ -17,35 +17,9 @@ from microkit import (
     Request,
     ResolutionError,
 )
+from tests.di.support import Log
 
 pytestmark = pytest.mark.anyio
-
-
-class Log(list[str]):
-    """Writes down what a dependency goes through."""
-
-    def dependency(self, name: str, *, fail: str = "") -> Any:
-        async def recorded() -> Any:
-            self.append(f"+{name}")
-            if fail == "set-up":
-                raise ValueError(f"{name} cannot be set up")
-            try:
-                yield name
-            except BaseException as exc:
-                self.append(f"!{name} {type(exc).__name__}")
-                raise
-            else:
-                self.append(f"-{name}")
-            finally:
-                if fail == "teardown":
-                    raise ValueError(f"{name} cannot be left")
-
-        return recorded
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
 
 
 @pytest.mark.feature("F001-22")

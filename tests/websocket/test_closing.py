@@ -11,40 +11,9 @@ import pytest
 from microkit import App, BackgroundTasks, Depends, Forbidden, WebSocket
 from microkit.errors import ConnectionClosed
 from tests.asgi_driver import Socket, socket
+from tests.websocket.support import application, talk
 
 pytestmark = pytest.mark.anyio
-DENIAL = {"extensions": {"websocket.http.response": {}}}
-
-
-def application(**settings: Any) -> App:
-    return App(plugins=[], discover=False, settings={"app": {"log_level": "CRITICAL", **settings}})
-
-
-@pytest.fixture
-def app() -> App:
-    app = application()
-
-    @app.websocket("/echo")
-    async def echo(ws: WebSocket) -> None:
-        await ws.accept()
-        async for message in ws:
-            if isinstance(message, str):
-                await ws.send_text(message)
-            else:
-                await ws.send_bytes(message)
-
-    return app
-
-
-async def talk(app: App, target: str, *messages: Any, headers: dict[str, str] | None = None, **changes: Any) -> Socket:
-    """A client that says all `messages` at once and goes away when the app has said nothing more to come."""
-    seen = Socket(app, target, headers, **changes)
-    for message in messages:
-        if isinstance(message, dict):
-            seen.give(message)
-        else:
-            seen.say(message)
-    return await seen.run()
 
 
 # -- closing -----------------------------------------------------------------------------------------------------------
