@@ -65,7 +65,8 @@ class App(Router):
         router: name of the router; None: the one that a plugin offers for every app, else the kernel's linear one.
         validator: claims types before all contributed validators.
         session_backend: store of sessions, for the plugin that manages them: an object, or a URL such as `memory://`.
-        timeout: seconds for every handler without a `timeout` of its own; None is none.
+        timeout: seconds for every handler without a `timeout` of its own; None is none. It bounds the handler, not its
+            dependencies; not generators; a sync handler in a thread is waited for, since a thread cannot be stopped.
         name: for logs, queues and listings.
         version: version of the application's interface.
         clock: where schedules take the time from.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microkit.errors import MicrokitError, nearest
+from microkit.errors import MicrokitError, alone, nearest
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -89,8 +89,7 @@ def describe_failure(exc: BaseException) -> str:
         Such as `NameError: name 'x' is not defined (app.py:3 in <module>)`. Frames of libraries are left out, unless
         there are no others; then the innermost one is shown.
     """
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
+    exc = alone(exc)
     text = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(": ")
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{type(exc).__name__}: {exc.msg} ({_shown(exc.filename)}:{exc.lineno})"

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from microkit.app import App
-from microkit.errors import MicrokitError, StartupError
+from microkit.errors import MicrokitError, StartupError, alone
 from microkit.host import Host, exit_now
 from microkit.transport import TransportServer
 
@@ -115,8 +115,7 @@ def report(exc: BaseException) -> int:
     Returns:
         The exit code.
     """
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
+    exc = alone(exc)
     if isinstance(exc, KeyboardInterrupt):
         return 128 + signal.SIGINT
     if isinstance(exc, MicrokitError):

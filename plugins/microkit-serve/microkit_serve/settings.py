@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from microkit.errors import StreamAborted
+from microkit.errors import StreamAborted, alone
 
 if TYPE_CHECKING:
     from microkit import App
@@ -95,10 +95,8 @@ class QuietErrors(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         exc = record.exc_info[1] if record.exc_info else None
-        while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-            exc = exc.exceptions[0]
         # CancelledError of asyncio is no Exception; KeyboardInterrupt and SystemExit do not reach a server's log.
-        return not isinstance(exc, StreamAborted) and (exc is None or isinstance(exc, Exception))
+        return exc is None or (isinstance(alone(exc), Exception) and not isinstance(alone(exc), StreamAborted))
 
 
 QUIET = QuietErrors()
