@@ -12,12 +12,11 @@ import anyio
 
 from . import dispatch
 from .call import Reply
-from .errors import ClientDisconnect, HTTPException, MicrokitError, StreamAborted, alone
+from .errors import ClientDisconnect, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
 from .http.response import JSON, encode_body
 from .renderers import internal_error
-from .routing.table import Miss
 from .sockets import serve_socket
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     request.receive = receive
     request.app = app
     if len(scope["headers"]) > app.settings.max_headers:
-        plan, request.values = _too_many_headers(request)
+        plan, request.values = app.compiled.http.refuse_headers(scope["method"], request)
     else:
         plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
@@ -109,13 +108,6 @@ def _deliverer(request: Request, send: Any) -> dispatch.Deliver:
         await _deliver(request, reply, send)
 
     return deliver
-
-
-def _too_many_headers(request: Request) -> Any:
-    """The plan that refuses a request by its headers, with the middleware of its group."""
-    text = f"The request has more than {request.app.settings.max_headers} header fields."
-    miss = Miss(request.method, error=HTTPException(431, text))
-    return request.app.compiled.http._missed(miss, request.path[1:].split("/"), request)
 
 
 def _left(request: Request) -> None:

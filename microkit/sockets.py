@@ -64,7 +64,10 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         return
     ws = WebSocket(receive, send, scope)
     ws.app = app
-    ws.plan, ws.values = app.table.sockets.match("WEBSOCKET", scope, ws)
+    if len(scope["headers"]) > app.settings.max_headers:
+        ws.plan, ws.values = app.table.sockets.refuse_headers("WEBSOCKET", ws)
+    else:
+        ws.plan, ws.values = app.table.sockets.match("WEBSOCKET", scope, ws)
     if ws.plan.options.get("check_origin", True):
         try:
             ws.check_origin()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from microkit.errors import RoutingError
+from microkit.errors import HTTPException, RoutingError
 from microkit.http.connection import HTTPConnection
 from microkit.http.paths import path_segments
 
@@ -118,6 +118,11 @@ class PathTable:
         if allowed - {"WEBSOCKET"}:
             allowed.add("OPTIONS")
         return self._missed(Miss(method, frozenset(allowed)), segments, call)
+
+    def refuse_headers(self, method: str, call: HTTPConnection) -> Match:
+        """The plan that refuses a call for the number of its headers, with the middleware of its group."""
+        text = f"The request has more than {call.app.settings.max_headers} header fields."
+        return self._missed(Miss(method, error=HTTPException(431, text)), call.path[1:].split("/"), call)
 
     def _missed(self, miss: Miss, segments: list[str], call: HTTPConnection) -> Match:
         call.__dict__["miss"] = miss

@@ -238,3 +238,18 @@ async def test_a_message_that_is_too_big_closes_with_1009(message: Any) -> None:
 
     seen = await talk(app, "/", "x" * 10, message)
     assert (seen.close[0], got) == (1009, ["x" * 10, 1009])
+
+
+@pytest.mark.guarantee("G10")
+@pytest.mark.feature("FX-24")
+async def test_a_handshake_with_too_many_headers_is_denied() -> None:
+    app = application(max_headers=3)
+
+    @app.websocket("/")
+    async def never(ws: WebSocket) -> None:
+        raise AssertionError("the handler must not run")
+
+    headers = {f"x-{number}": "1" for number in range(4)}
+    seen = await talk(app, "/", headers=headers, **DENIAL)
+    assert seen.sent[0]["type"] == "websocket.http.response.start"
+    assert seen.sent[0]["status"] == 431
