@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.guarantee("G3")]
         ("/tenants/7/app/x", "", "/tenants/7/app + /x"),
         ("/tenants/a%2Fb/app/x", "", "/tenants/a/b/app + /x"),
         ("/api/inner/x", "", "/api/inner + /x"),
-        ("/root/sub/x", "/root", "/root/sub + /x"),
-        ("/root/api/inner", "/root/", "/root/api/inner + /"),
-        ("/sub/x", "/root", "/root/sub + /x"),
+        ("/base/sub/x", "/base", "/base/sub + /x"),
+        ("/base/api/inner", "/base/", "/base/api/inner + /"),
+        ("/sub/x", "/base", "/base/sub + /x"),
     ],
 )
 async def test_a_mounted_application_gets_its_prefix_as_root_path(
