@@ -11,31 +11,8 @@ import pytest
 
 from microkit.errors import PluginError
 from microkit.hookspecs import hookimpl, hookspec
-from microkit.plugins import PluginInfo, PluginManager, PluginRecord
-
-
-def _states(manager: PluginManager) -> dict[str, str]:
-    return {record.name: record.state for record in manager.records}
-
-
-def _record(manager: PluginManager, name: str) -> PluginRecord:
-    return next(record for record in manager.records if record.name == name)
-
-
-def _plugin(**attributes: Any) -> ModuleType:
-    """A plugin object with these hooks."""
-    module = ModuleType("made_here")
-    for name, value in attributes.items():
-        setattr(module, name, value)
-    return module
-
-
-def _giving(*values: object, **info: Any) -> ModuleType:
-    @hookimpl
-    def microkit_routers() -> object:
-        return list(values)
-
-    return _plugin(microkit_routers=microkit_routers, microkit_plugin_info=PluginInfo(**info))
+from microkit.plugins import PluginManager
+from tests.plugin_objects import plugin_with, states_of
 
 
 async def _coroutine() -> None: ...
@@ -82,19 +59,19 @@ def test_a_wrong_implementation_is_refused_with_the_remedy(case: str) -> None:
         return made
 
     manager, tolerant = PluginManager(), PluginManager(tolerant=True)
-    plugin = _plugin(**{hook: hookimpl(**options)(copy(function))})
+    plugin = plugin_with(**{hook: hookimpl(**options)(copy(function))})
     with pytest.raises(PluginError, match=message) as caught:
         manager.register(plugin, "wrong")
     assert "'wrong'" in str(caught.value)
     assert hook in str(caught.value)
     tolerant.register(plugin, "wrong")
-    assert _states(tolerant) == {"wrong": "failed"}
+    assert states_of(tolerant) == {"wrong": "failed"}
 
 
 @pytest.mark.feature("FC-08")
 def test_a_hook_without_its_marker_is_refused() -> None:
     with pytest.raises(PluginError, match="Put `@hookimpl` above it"):
-        PluginManager().register(_plugin(microkit_routers=lambda: None), "bare")
+        PluginManager().register(plugin_with(microkit_routers=lambda: None), "bare")
 
 
 @pytest.mark.feature("FC-08")
@@ -114,7 +91,7 @@ def test_arguments_may_be_left_out_and_helpers_are_no_hooks() -> None:
         yield
 
     manager = PluginManager()
-    manager.register(_plugin(microkit_lifespan=microkit_lifespan, microkit_helper=lambda: None), "fine")
+    manager.register(plugin_with(microkit_lifespan=microkit_lifespan, microkit_helper=lambda: None), "fine")
     assert len(manager.hooks.lifespan(None)) == 1  # type: ignore[arg-type]
 
 
@@ -133,14 +110,14 @@ def _owner(specs: type = _EventSpecs) -> ModuleType:
     def microkit_addhooks(pluginmanager: PluginManager) -> None:
         pluginmanager.add_hookspecs(specs)
 
-    return _plugin(microkit_addhooks=microkit_addhooks)
+    return plugin_with(microkit_addhooks=microkit_addhooks)
 
 
 def _listener(seen: list[str], label: str = "", **options: Any) -> ModuleType:
     def microkit_events_sent(name: str) -> None:
         seen.append(f"{label} {name}")
 
-    return _plugin(microkit_events_sent=hookimpl(**options)(microkit_events_sent))
+    return plugin_with(microkit_events_sent=hookimpl(**options)(microkit_events_sent))
 
 
 def test_a_plugin_adds_hooks_that_others_implement() -> None:
@@ -158,13 +135,13 @@ def test_implementations_of_added_hooks_are_checked_too() -> None:
     manager = PluginManager()
     manager.register(_owner(), "events")
     with pytest.raises(PluginError, match=r"microkit_events_sent\(name\)"):
-        manager.register(_plugin(microkit_events_sent=hookimpl(lambda nom: None)), "audit")
+        manager.register(plugin_with(microkit_events_sent=hookimpl(lambda nom: None)), "audit")
 
 
 def test_an_optional_implementation_waits_for_nobody() -> None:
     manager = PluginManager()
     manager.register(_listener([], optionalhook=True), "audit")
-    assert _states(manager) == {"audit": "active"}
+    assert states_of(manager) == {"audit": "active"}
 
 
 @pytest.mark.feature("FC-08")
@@ -186,4 +163,4 @@ def test_a_failing_addhooks_is_a_failed_plugin() -> None:
         raise LookupError("no specs")
 
     with pytest.raises(PluginError, match="LookupError: no specs"):
-        PluginManager().register(_plugin(microkit_addhooks=microkit_addhooks), "sick")
+        PluginManager().register(plugin_with(microkit_addhooks=microkit_addhooks), "sick")

@@ -4,38 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from microkit.errors import ConfigurationError, PluginError
 from microkit.hooks import Contribution
 from microkit.hookspecs import hookimpl
-from microkit.plugins import PluginInfo, PluginManager, PluginRecord
-
-
-def _states(manager: PluginManager) -> dict[str, str]:
-    return {record.name: record.state for record in manager.records}
-
-
-def _record(manager: PluginManager, name: str) -> PluginRecord:
-    return next(record for record in manager.records if record.name == name)
-
-
-def _plugin(**attributes: Any) -> ModuleType:
-    """A plugin object with these hooks."""
-    module = ModuleType("made_here")
-    for name, value in attributes.items():
-        setattr(module, name, value)
-    return module
-
-
-def _giving(*values: object, **info: Any) -> ModuleType:
-    @hookimpl
-    def microkit_routers() -> object:
-        return list(values)
-
-    return _plugin(microkit_routers=microkit_routers, microkit_plugin_info=PluginInfo(**info))
+from microkit.plugins import PluginManager
+from tests.plugin_objects import plugin_giving, plugin_with, record_of, states_of
 
 
 def test_contributions_are_none_one_several_or_generated_and_the_kernel_comes_first() -> None:
@@ -54,8 +30,8 @@ def test_contributions_are_none_one_several_or_generated_and_the_kernel_comes_fi
 
     manager = PluginManager()
     for name, function in {"n": none, "g": generated, "s": single}.items():
-        manager.register(_plugin(microkit_routers=function), name)
-    manager.register(_giving("a"), "kernel", origin="kernel")
+        manager.register(plugin_with(microkit_routers=function), name)
+    manager.register(plugin_giving("a"), "kernel", origin="kernel")
     assert manager.hooks.routers() == [
         Contribution("a", "kernel"),
         Contribution("b", "g"),
@@ -73,14 +49,14 @@ def test_a_failing_contribution_names_plugin_hook_and_place(lazily: bool) -> Non
 
     manager, tolerant = PluginManager(), PluginManager(tolerant=True)
     for each in (manager, tolerant):
-        each.register(_plugin(microkit_codecs=broken, microkit_routers=hookimpl(lambda: "never")), "sick")
-        each.register(_giving("fine"), "well")
+        each.register(plugin_with(microkit_codecs=broken, microkit_routers=hookimpl(lambda: "never")), "sick")
+        each.register(plugin_giving("fine"), "well")
     with pytest.raises(PluginError, match=r"'sick' .*microkit_codecs \(.*test_hooks\.py:\d+\): ZeroDivisionError") as e:
         manager.hooks.codecs()
     assert isinstance(e.value.__cause__, ZeroDivisionError)
 
     assert tolerant.hooks.codecs() == []
-    record = _record(tolerant, "sick")
+    record = record_of(tolerant, "sick")
     assert record.state == "failed"
     assert "ZeroDivisionError" in record.error
     assert tolerant.hooks.routers() == [Contribution("fine", "well")]
@@ -95,7 +71,7 @@ def test_a_failing_call_names_its_plugin_and_tooling_goes_on() -> None:
                 raise LookupError("no")
             calls.append(name)
 
-        return _plugin(microkit_commands=hookimpl(microkit_commands))
+        return plugin_with(microkit_commands=hookimpl(microkit_commands))
 
     manager, tolerant = PluginManager(), PluginManager(tolerant=True)
     for each in (manager, tolerant):
@@ -106,7 +82,7 @@ def test_a_failing_call_names_its_plugin_and_tooling_goes_on() -> None:
     calls.clear()
     tolerant.hooks.commands(None)
     assert calls == ["first", "last"]
-    assert _states(tolerant)["sick"] == "failed"
+    assert states_of(tolerant)["sick"] == "failed"
 
 
 def test_an_error_that_a_plugin_raises_on_purpose_passes_as_it_is() -> None:
@@ -115,7 +91,7 @@ def test_an_error_that_a_plugin_raises_on_purpose_passes_as_it_is() -> None:
         raise ConfigurationError("Controller has no routes.")
 
     manager = PluginManager()
-    manager.register(_plugin(microkit_collect=microkit_collect), "auto")
+    manager.register(plugin_with(microkit_collect=microkit_collect), "auto")
     with pytest.raises(ConfigurationError, match=r"^Controller has no routes\.$"):
         manager.hooks.collect(object(), None)  # type: ignore[arg-type]
 
@@ -131,7 +107,7 @@ def test_calls_run_in_load_order_and_first_results_ask_the_latest_plugin_first()
         def microkit_collect() -> list[str]:
             return [name]
 
-        return _plugin(microkit_configure=hookimpl(microkit_configure), microkit_collect=hookimpl(microkit_collect))
+        return plugin_with(microkit_configure=hookimpl(microkit_configure), microkit_collect=hookimpl(microkit_collect))
 
     def wrapping() -> Iterator[None]:
         order.append("before")
@@ -141,7 +117,7 @@ def test_calls_run_in_load_order_and_first_results_ask_the_latest_plugin_first()
     manager = PluginManager()
     for name in ("kernel", "one", "two"):
         manager.register(recorder(name), name, origin="kernel" if name == "kernel" else "explicit")
-    manager.register(_plugin(microkit_configure=hookimpl(wrapper=True)(wrapping)), "wrapper")
+    manager.register(plugin_with(microkit_configure=hookimpl(wrapper=True)(wrapping)), "wrapper")
     manager.hooks.configure(None)  # type: ignore[arg-type]
     assert order == ["before", "kernel", "one", "two", "after"]
     assert manager.hooks.collect(object(), None) == ["two"]  # type: ignore[arg-type]
@@ -151,7 +127,7 @@ def test_sections_of_all_plugins_are_joined() -> None:
     manager = PluginManager()
     for name in ("a", "b"):
         manager.register(_inspecting(name), name)
-    manager.register(_plugin(microkit_inspect=hookimpl(lambda: None)), "silent")
+    manager.register(plugin_with(microkit_inspect=hookimpl(lambda: None)), "silent")
     assert manager.hooks.inspect(None) == ["a1", "a2", "b1", "b2"]  # type: ignore[arg-type]
 
 
@@ -160,12 +136,12 @@ def _inspecting(name: str) -> ModuleType:
     def microkit_inspect() -> list[str]:
         return [f"{name}1", f"{name}2"]
 
-    return _plugin(microkit_inspect=microkit_inspect)
+    return plugin_with(microkit_inspect=microkit_inspect)
 
 
 def test_records_are_handed_out_immutable() -> None:
     manager = PluginManager()
-    manager.register(_giving("x"), "x")
+    manager.register(plugin_giving("x"), "x")
     manager.hooks.routers()
     record = manager.records[0]
     with pytest.raises(AttributeError):
@@ -177,4 +153,4 @@ def test_records_are_handed_out_immutable() -> None:
 
 def test_a_name_given_at_registration_is_that_of_the_plugin_itself() -> None:
     with pytest.raises(PluginError, match="it calls itself 'x'; make both names the same"):
-        PluginManager().register(_giving(name="x"), "y")
+        PluginManager().register(plugin_giving(name="x"), "y")

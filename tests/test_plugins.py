@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ import pytest
 from microkit.errors import PluginError
 from microkit.hooks import Contribution
 from microkit.hookspecs import HOOK_API, hookimpl
-from microkit.plugins import PluginInfo, PluginManager, PluginRecord, Selection
+from microkit.plugins import PluginManager, Selection
+from tests.plugin_objects import plugin_giving, record_of, states_of
 
 _ROUTERS = """
 from microkit.hookspecs import hookimpl
@@ -56,30 +56,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         del sys.modules[name]
 
 
-def _states(manager: PluginManager) -> dict[str, str]:
-    return {record.name: record.state for record in manager.records}
-
-
-def _record(manager: PluginManager, name: str) -> PluginRecord:
-    return next(record for record in manager.records if record.name == name)
-
-
-def _plugin(**attributes: Any) -> ModuleType:
-    """A plugin object with these hooks."""
-    module = ModuleType("made_here")
-    for name, value in attributes.items():
-        setattr(module, name, value)
-    return module
-
-
-def _giving(*values: object, **info: Any) -> ModuleType:
-    @hookimpl
-    def microkit_routers() -> object:
-        return list(values)
-
-    return _plugin(microkit_routers=microkit_routers, microkit_plugin_info=PluginInfo(**info))
-
-
 # -- discovery ---------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +64,7 @@ def test_a_third_party_distribution_takes_part_by_its_entry_point_alone(site: Si
     site.add("acme", version="2.3", distribution="acme_microkit_things")
     manager = site.load()
     assert manager.hooks.routers() == [Contribution("acme", "acme")]
-    record = _record(manager, "acme")
+    record = record_of(manager, "acme")
     assert (record.state, record.distribution, record.version) == ("active", "acme-microkit-things", "2.3")
     assert record.origin == "thing_acme"
     assert record.hooks == ("microkit_routers",)
@@ -102,7 +78,7 @@ def test_plugins_are_loaded_by_name_and_declared_order(site: Site) -> None:
     site.add("beta")
     site.add("mid", _ROUTERS + "microkit_plugin_info = PluginInfo(requires=('alpha',))")
     manager = site.load()
-    assert list(_states(manager)) == ["beta", "zeta", "alpha", "mid"]
+    assert list(states_of(manager)) == ["beta", "zeta", "alpha", "mid"]
     assert [given.plugin for given in manager.hooks.routers()] == ["beta", "zeta", "alpha", "mid"]
 
 
@@ -114,7 +90,7 @@ def test_a_cycle_is_printed(site: Site) -> None:
     site.add("free")
     with pytest.raises(PluginError, match=r"cycle: (a -> b -> c -> a|b -> c -> a -> b|c -> a -> b -> c)"):
         site.load()
-    assert _states(site.load(tolerant=True)) == {"a": "failed", "b": "failed", "c": "failed", "free": "active"}
+    assert states_of(site.load(tolerant=True)) == {"a": "failed", "b": "failed", "c": "failed", "free": "active"}
 
 
 @pytest.mark.feature("F000-48")
@@ -124,8 +100,8 @@ def test_without_discovery_exactly_the_given_plugins_are_loaded_and_nothing_is_s
 ) -> None:
     site.add("installed")
     monkeypatch.setitem(sys.modules, "microkit.discovery", None)  # an import of it would fail
-    manager = site.load(explicit=(_giving("x", name="given"),), discover=False)
-    assert _states(manager) == {"given": "active"}
+    manager = site.load(explicit=(plugin_giving("x", name="given"),), discover=False)
+    assert states_of(manager) == {"given": "active"}
 
 
 def test_explicit_plugins_are_modules_objects_or_references(site: Site) -> None:
@@ -140,7 +116,7 @@ def test_explicit_plugins_are_modules_objects_or_references(site: Site) -> None:
 
     site.add("attribute", _ROUTERS.replace("def ", "def inner(): pass\n\nclass P:\n  pass\n\nplugin = P()\n\ndef "))
     manager = site.load(explicit=(thing_module, Tracing(), "thing_reference", "thing_attribute:plugin"), discover=False)
-    assert _states(manager) == dict.fromkeys(["Tracing", "plugin", "thing_module", "thing_reference"], "active")
+    assert states_of(manager) == dict.fromkeys(["Tracing", "plugin", "thing_module", "thing_reference"], "active")
     assert {record.origin for record in manager.records} == {"explicit"}
 
 
@@ -149,7 +125,7 @@ def test_an_installed_plugin_that_is_also_given_is_one_plugin(site: Site) -> Non
     import thing_trie  # type: ignore[import-not-found]
 
     manager = site.load(explicit=(thing_trie,))
-    assert _states(manager) == {"trie": "active"}
+    assert states_of(manager) == {"trie": "active"}
     assert len(manager.records) == 1
     assert manager.records[0].distribution == "thing-trie"
 
@@ -157,17 +133,17 @@ def test_an_installed_plugin_that_is_also_given_is_one_plugin(site: Site) -> Non
 def test_a_name_is_taken_once(site: Site) -> None:
     site.add("trie")
     with pytest.raises(PluginError, match=r"'trie' .*already taken by the plugin from explicit"):
-        site.load(explicit=(_giving("mine", name="trie"),))
-    manager = site.load(tolerant=True, explicit=(_giving("mine", name="trie"),))
+        site.load(explicit=(plugin_giving("mine", name="trie"),))
+    manager = site.load(tolerant=True, explicit=(plugin_giving("mine", name="trie"),))
     assert manager.hooks.routers() == [Contribution("mine", "trie")]
     assert [record.state for record in manager.records] == ["failed", "active"]
 
 
 def test_names_that_differ_in_dashes_only_are_one_name() -> None:
     manager = PluginManager()
-    manager.register(_giving(), "my-plugin")
+    manager.register(plugin_giving(), "my-plugin")
     with pytest.raises(PluginError, match="already taken"):
-        manager.register(_giving(), "my_plugin")
+        manager.register(plugin_giving(), "my_plugin")
 
 
 # -- switches ----------------------------------------------------------------------------------------------------------
@@ -178,7 +154,7 @@ def test_a_blocked_plugin_is_not_imported(site: Site) -> None:
     site.add("bad", "raise RuntimeError('imported')")
     site.add("good")
     manager = site.load(blocked=frozenset({"bad"}))
-    assert _states(manager) == {"bad": "blocked", "good": "active"}
+    assert states_of(manager) == {"bad": "blocked", "good": "active"}
     assert "thing_bad" not in sys.modules
     assert [given.plugin for given in manager.hooks.routers()] == ["good"]
 
@@ -187,8 +163,10 @@ def test_a_blocked_plugin_is_not_imported(site: Site) -> None:
 def test_explicit_plugins_can_be_blocked_by_name_and_by_reference(site: Site) -> None:
     site.add("bad", "raise RuntimeError('imported')")
     for name in ("thing_bad", "made_here"):
-        manager = site.load(explicit=("thing_bad", _giving()), discover=False, blocked=frozenset({name, "thing_bad"}))
-        assert _states(manager)[name] == "blocked"
+        manager = site.load(
+            explicit=("thing_bad", plugin_giving()), discover=False, blocked=frozenset({name, "thing_bad"})
+        )
+        assert states_of(manager)[name] == "blocked"
     assert "thing_bad" not in sys.modules
 
 
@@ -196,15 +174,15 @@ def test_explicit_plugins_can_be_blocked_by_name_and_by_reference(site: Site) ->
 def test_only_the_named_plugins_are_imported(site: Site) -> None:
     site.add("bad", "raise RuntimeError('imported')")
     site.add("good")
-    assert _states(site.load(only=frozenset({"good"}))) == {"good": "active"}
-    assert _states(site.load(only=frozenset())) == {}
+    assert states_of(site.load(only=frozenset({"good"}))) == {"good": "active"}
+    assert states_of(site.load(only=frozenset())) == {}
     with pytest.raises(PluginError, match=r"'goood' .*no installed distribution offers it\. Did you mean 'good'\?"):
         site.load(only=frozenset({"goood"}))
 
 
 def test_a_required_plugin_must_be_active(site: Site) -> None:
     site.add("auth")
-    assert _states(site.load(required=frozenset({"auth"}))) == {"auth": "active"}
+    assert states_of(site.load(required=frozenset({"auth"}))) == {"auth": "active"}
     with pytest.raises(PluginError, match=r"'auth' .*required, but blocked"):
         site.load(required=frozenset({"auth"}), blocked=frozenset({"auth"}))
     with pytest.raises(PluginError, match=r"'outh' .*required, but neither installed nor given\. Did you mean 'auth'"):
@@ -248,7 +226,7 @@ def test_a_broken_plugin_stops_serving_and_is_reported_by_tooling(site: Site, na
     assert "uninstall" in str(caught.value)
 
     manager = site.load(tolerant=True)
-    assert _states(manager) == {name: "failed", "good": "active"}
+    assert states_of(manager) == {name: "failed", "good": "active"}
     assert manager.hooks.routers() == [Contribution("good", "good")]
 
 
@@ -278,9 +256,9 @@ def test_a_plugin_whose_requirement_fails_or_is_blocked_fails_too(site: Site) ->
     site.add("base", "raise RuntimeError")
     site.add("needy", needy)
     manager = site.load(tolerant=True)
-    assert "requires the plugin 'base', which is failed" in _record(manager, "needy").error
+    assert "requires the plugin 'base', which is failed" in record_of(manager, "needy").error
     manager = site.load(tolerant=True, blocked=frozenset({"base"}))
-    assert "requires the plugin 'base', which is blocked" in _record(manager, "needy").error
+    assert "requires the plugin 'base', which is blocked" in record_of(manager, "needy").error
 
 
 @pytest.mark.feature("FC-07")
@@ -300,7 +278,7 @@ def test_a_plugin_whose_requirement_fails_or_is_blocked_fails_too(site: Site) ->
 def test_a_plugin_for_another_kernel_is_incompatible(site: Site, arguments: str, fits: bool) -> None:
     site.add("ranged", _ROUTERS + f"microkit_plugin_info = PluginInfo({arguments})")
     manager = site.load(tolerant=True)
-    assert _states(manager) == {"ranged": "active" if fits else "incompatible"}
+    assert states_of(manager) == {"ranged": "active" if fits else "incompatible"}
     assert bool(manager.hooks.routers()) == fits
     if not fits:
         with pytest.raises(PluginError, match=r"'ranged' .* is incompatible: it "):

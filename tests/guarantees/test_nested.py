@@ -20,32 +20,9 @@ from microkit import (
 )
 from microkit.settlement import State
 from microkit_testkit import TestClient
+from tests.guarantees.support import noted
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def app() -> App:
-    return App(discover=False)
-
-
-def noted(log: list[str], name: str = "scope") -> Any:
-    """A dependency that notes what its teardown sees."""
-
-    async def dependency() -> AsyncIterator[str]:
-        try:
-            yield name
-        except BaseException as exc:
-            log.append(f"{name} saw {'cancellation' if not isinstance(exc, Exception) else type(exc).__name__}")
-            raise
-        log.append(f"{name} committed")
-
-    return dependency
 
 
 # -- calls within calls ------------------------------------------------------------------------------------------------
