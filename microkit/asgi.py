@@ -26,6 +26,7 @@ _logger = logging.getLogger("microkit.asgi")
 
 _LENGTHS = tuple((b"content-length", b"%d" % n) for n in range(4096))
 _BODYLESS = (204, 304)
+_ONLY_JSON = (JSON,)
 _new = Request.__new__
 
 
@@ -44,35 +45,34 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     request.scope = scope
     request.receive = receive
     request.app = app
-    if len(scope["headers"]) > app.settings.max_headers:
-        plan, request.values = app.compiled.http.refuse_headers(scope["method"], request)
-    else:
-        plan, request.values = app.compiled.http.match(scope["method"], scope, request)
+    plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
 
     if not plan.plain or app.observers:
         await dispatch.run(request, _deliverer(request, send))
         return
-    if plan.shielded:
+    if plan.shielded and app.runtime.innermost_scope() is not None:
         reply = await _invoke_shielded(request, send)
         if reply is None:
             return
     else:
         try:
-            reply = await plan.invoke(request)
+            reply = await plan.answer(request)
         except BaseException as exc:
             await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
             raise
-    body, status = reply.body, reply._http
-    if status is None:
-        status = reply.http_status
-    if type(body) is not bytes or not body or request._exits or status in _BODYLESS:
-        await dispatch.conclude(request, reply, _deliverer(request, send))
-        return
+    if type(reply) is bytes:
+        body, status, headers = reply, 200, _ONLY_JSON
+    else:
+        body, status, headers = reply.body, reply._http, reply.raw_headers
+        if status is None:
+            status = reply.http_status
+        if type(body) is not bytes or not body or request._exits or status in _BODYLESS:
+            await dispatch.conclude(request, reply, _deliverer(request, send))
+            return
+        if len(headers) != 1 or headers[0] is not JSON:
+            headers = [pair for pair in headers if pair[0] != b"content-length"]
     # The common case: nothing is open any more, so delivery is two messages.
-    headers = reply.raw_headers
-    if len(headers) != 1 or headers[0] is not JSON:
-        headers = [pair for pair in headers if pair[0] != b"content-length"]
     size = len(body)
     headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
     try:

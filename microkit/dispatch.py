@@ -14,7 +14,7 @@ from ._deadline import protected
 from .background import run_background
 from .call import Call, Kind, Reply, RpcRequest, Tick
 from .errors import PublicError, StatusCode, alone
-from .graph import leave_scope
+from .graph import cut_error, leave_scope
 from .messages import Batch, Message
 from .renderers import internal_error
 
@@ -61,12 +61,7 @@ async def _shielded(call: Call, deliver: Deliver) -> Reply:
 
 def cut_reply(call: Call) -> Reply:
     """The reply of a call whose teardown took longer than it may."""
-    return internal_error(call, cut_error(call))
-
-
-def cut_error(call: Call) -> TimeoutError:
-    """What is wrong with a call whose teardown took longer than it may."""
-    return TimeoutError(f"a teardown took longer than {call.app.settings.teardown_timeout:g} seconds and was cut")
+    return internal_error(call, cut_error(call.app.settings.teardown_timeout))
 
 
 async def _in_group(call: Call, deliver: Deliver) -> Reply:
@@ -143,7 +138,7 @@ async def close_scopes(call: Call, exc: BaseException | None, *, late: bool = Tr
         exc: what the teardowns see.
         late: the background scope as well.
     """
-    grace = call.app.settings.teardown_timeout
+    grace = call.plan.grace
     failure = await leave_scope(call._exits, exc, grace, call._shield) if call._exits else None
     if late and call._late_exits:
         late_failure = await leave_scope(call._late_exits, exc, grace, call._shield)
@@ -413,7 +408,7 @@ class MessageScope:
         except BaseException as error:
             if not scope.__exit__(type(error), error, error.__traceback__):
                 raise
-            failure = cut_error(message)
+            failure = cut_error(message.app.settings.teardown_timeout)
         else:
             scope.__exit__(None, None, None)
         settlement = message.settlement

@@ -107,6 +107,17 @@ class Renderers:
             _replace_headers(response, encode_headers(value[2]))
         return response
 
+    def encode(self) -> Callable[[Any], Reply | bytes] | None:
+        """As `http`, but of a dict or list it gives the JSON alone; None if these are not rendered as JSON here."""
+        if self._by_type.get(dict) is not _json or self._by_type.get(list) is not _json:
+            return None
+
+        def encode(result: Any) -> Reply | bytes:
+            kind = type(result)
+            return json_dumps(result) if kind is dict or kind is list else self.http(result)
+
+        return encode
+
     def owned(self, result: Any) -> Reply:
         """As `http`, but nobody else has the reply: a handler may return one and the same object to all callers, and
         what middleware changes for one of them must not reach the others."""

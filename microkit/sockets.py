@@ -10,7 +10,6 @@ import anyio
 from . import dispatch
 from .call import Reply
 from .errors import ConnectionClosed, PublicError, StatusCode, alone
-from .routing.table import Miss
 from .websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -64,16 +63,13 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         return
     ws = WebSocket(receive, send, scope)
     ws.app = app
-    if len(scope["headers"]) > app.settings.max_headers:
-        ws.plan, ws.values = app.table.sockets.refuse_headers("WEBSOCKET", ws)
-    else:
-        ws.plan, ws.values = app.table.sockets.match("WEBSOCKET", scope, ws)
+    table = app.table.sockets
+    ws.plan, ws.values = table.match("WEBSOCKET", scope, ws)
     if ws.plan.options.get("check_origin", True):
         try:
             ws.check_origin()
         except PublicError as exc:  # refused before anything of the handler runs, by way of its group's middleware
-            miss = Miss("WEBSOCKET", error=exc)
-            ws.plan, ws.values = app.table.sockets._missed(miss, ws.path[1:].split("/"), ws)
+            ws.plan, ws.values = table.refuse("WEBSOCKET", exc, ws)
 
     async def deliver(reply: Reply) -> None:
         try:
