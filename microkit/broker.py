@@ -20,7 +20,7 @@ FIRST_SEEN = "x-microkit-first-seen"
 LAST_RETRY = "x-microkit-last-retry"
 REASON = "x-microkit-reason"
 ORIGIN = "x-microkit-origin"
-"""Headers of copies: the number of the attempt, two times in integer milliseconds since the epoch (the floats of AMQP are
+"""Headers of copies: the number of the attempt, two times in integer milliseconds since the epoch (AMQP's floats are
 too short for them), why there is a copy, and the queue that a dead letter comes from."""
 
 
