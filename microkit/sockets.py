@@ -63,6 +63,7 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         return
     ws = WebSocket(receive, send, scope)
     ws.app = app
+    ws.max_message_size = app.settings.max_websocket_message
     table = app.table.sockets
     ws.plan, ws.values = table.match("WEBSOCKET", scope, ws)
     if ws.plan.options.get("check_origin", True):
@@ -81,10 +82,10 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         # A mounted application talks ASGI itself.
         await dispatch.run(ws, deliver)
         return
-    ws._pumped = True  # before the pump runs: the handler must never read beside it
+    ws._watched = True
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(ws.pump)
+            group.start_soon(ws.watch)
             await dispatch.run(ws, deliver)
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failed:
