@@ -15,7 +15,7 @@ from .call import Reply
 from .errors import ClientDisconnect, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
-from .http.response import JSON, encode_body
+from .http.response import JSON, encode_body, encode_piece
 from .renderers import internal_error
 from .sockets import serve_socket
 
@@ -184,25 +184,26 @@ async def _stream(request: Request, reply: Reply, send: Any) -> None:
     """
     length = next((int(value) for name, value in reply.raw_headers if name == b"content-length"), None)
     last, size = b"", 0
-    failure: Exception | None = ClientDisconnect("the client left before the end of its reply")
+    failure: Exception | None = ClientDisconnect(dispatch.LEFT)
 
-    async def emit(piece: Any) -> None:
+    def event_of(piece: Any) -> dict[str, Any] | None:
         nonlocal last, size
         if type(piece) is not bytes:
-            piece = encode_body(piece)
-        size += len(piece)
-        if length is not None and size > length:
-            raise RuntimeError(f"the stream is longer than the {length} bytes of its Content-Length")
-        if size == length and piece:
-            last = piece  # it completes the reply, so it waits for the teardown
-        elif piece:
-            await _send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+            piece = encode_piece(piece)
+        if length is not None:
+            size += len(piece)
+            if size > length:
+                raise RuntimeError(f"the stream is longer than the {length} bytes of its Content-Length")
+            if size == length and piece:
+                last = piece  # it completes the reply, so it waits for the teardown
+                return None
+        return {"type": "http.response.body", "body": piece, "more_body": True} if piece else None
 
     await _send(send, {"type": "http.response.start", "status": reply.http_status, "headers": list(reply.raw_headers)})
     async with anyio.create_task_group() as group:
         if request.fully_read:
             group.start_soon(_watch, request, group.cancel_scope)
-        failure = await dispatch.drain(request, reply.body, emit)
+        failure = await dispatch.drain(request, reply.body, send, event_of)
         group.cancel_scope.cancel()
     if failure is None and length is not None and size < length:
         failure = RuntimeError(f"the stream ended after {size} of the {length} bytes of its Content-Length")
@@ -226,7 +227,7 @@ async def _send(send: Any, event: dict[str, Any]) -> None:
     try:
         await send(event)
     except OSError as exc:
-        raise ClientDisconnect("the client left before the end of its reply") from exc
+        raise ClientDisconnect(dispatch.LEFT) from exc
 
 
 async def _watch(request: Request, scope: anyio.CancelScope) -> None:

@@ -13,8 +13,10 @@ import anyio
 from ._deadline import protected
 from .background import run_background
 from .call import Call, Kind, Reply, RpcRequest, Tick
-from .errors import PublicError, StatusCode, alone
+from .errors import ClientDisconnect, PublicError, StatusCode, alone
 from .graph import cut_error, leave_scope
+from .http import Request
+from .http.response import encode_piece
 from .messages import Batch, Message
 from .renderers import internal_error
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 Deliver = Callable[[Reply], Awaitable[None]]
+
+LEFT = "the client left before the end of its reply"
 
 _logger = logging.getLogger("microkit.dispatch")
 
@@ -159,11 +163,14 @@ async def after_delivery(call: Call) -> None:
             call.app.runtime.background.discard(scope)
 
 
-async def drain(call: Call, stream: Any, emit: Callable[[Any], Awaitable[None]]) -> Exception | None:
-    """Emit the items of a stream, and close it. The call's scopes stay open: they are not this function's.
+async def drain(
+    call: Call, stream: Any, send: Callable[[Any], Awaitable[None]], event_of: Callable[[Any], Any]
+) -> Exception | None:
+    """Send the items of a stream, and close it. The call's scopes stay open: they are not this function's.
 
     Args:
-        emit: sends one item.
+        send: sends an event; an OSError of it means that the client is gone.
+        event_of: an item as an event; None if nothing is to be sent of it.
 
     Returns:
         What failed, if anything; the end marker must then be withheld.
@@ -174,7 +181,11 @@ async def drain(call: Call, stream: Any, emit: Callable[[Any], Awaitable[None]])
     with anyio.CancelScope() as shield:
         try:
             async for item in stream:
-                await emit(item)
+                if (event := event_of(item)) is not None:
+                    try:
+                        await send(event)
+                    except OSError as exc:
+                        raise ClientDisconnect(LEFT) from exc
         except Exception as exc:
             error = exc
         finally:
@@ -226,8 +237,6 @@ async def finish_stream(call: Call, error: Exception | None) -> Exception | None
 
 async def handle(app: App, call: Call) -> Reply:
     """Run a request that was made by hand and return its reply; the body of a streamed one ends the call."""
-    from .http import Request
-
     if isinstance(call, RpcRequest):
         call.app, call.plan = app, _procedure(app, call.name)
     elif isinstance(call, Request):
@@ -264,15 +273,17 @@ async def handle(app: App, call: Call) -> Reply:
 async def _read_body(reply: Reply) -> None:
     if reply.streams:
         pieces: Any = reply.body
-        reply.body = b"".join([piece async for piece in pieces])
+        reply.body = b"".join([encode_piece(piece) async for piece in pieces])
 
 
 async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+    event_of = encode_piece if call.kind is Kind.HTTP else _itself
+
     async def deliver(reply: Reply) -> None:
         stream: Any = reply.body if reply.streams else None
         await handover.send(reply)
         if stream is not None:
-            failure = await finish_stream(call, await drain(call, stream, handover.send))
+            failure = await finish_stream(call, await drain(call, stream, handover.send, event_of))
             if failure is not None:
                 raise failure
 
@@ -289,6 +300,10 @@ async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, end
                     _logger.error("call %s failed after its caller had left", call.id, exc_info=exc)
             finally:
                 ended.set()
+
+
+def _itself(item: Any) -> Any:
+    return item
 
 
 async def _received(replies: Any, scope: anyio.CancelScope, ended: anyio.Event) -> AsyncIterator[Any]:

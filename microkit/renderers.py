@@ -19,7 +19,7 @@ from .call import Call, Kind, Reply
 from .codecs import json_dumps
 from .errors import ClientDisconnect, ConnectionClosed, PublicError, StatusCode, alone
 from .http.headers import encode_headers
-from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status
+from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status, stream_of
 
 _logger = logging.getLogger("microkit.error")
 
@@ -122,7 +122,11 @@ class Renderers:
         """As `http`, but nobody else has the reply: a handler may return one and the same object to all callers, and
         what middleware changes for one of them must not reach the others."""
         reply = self.http(result)
-        return _own(reply) if reply is result else reply
+        if reply is result:
+            return _own(reply)
+        if type(reply.body) is not bytes and reply.streams:
+            reply.body = stream_of(reply.body)  # middleware reads bytes
+        return reply
 
     def error(self, exc: BaseException) -> Reply | None:
         """The reply of a contributed renderer for an exception, if there is one."""
@@ -171,7 +175,10 @@ def _none(value: None) -> Reply:
 
 
 def _stream(value: Any) -> Reply:
-    return StreamingResponse(value, media_type="text/plain; charset=utf-8")
+    reply = StreamingResponse((), media_type="text/plain; charset=utf-8")
+    # Delivery encodes the items itself, so an asynchronous iterator needs none around it.
+    reply.body = aiter(value) if hasattr(value, "__aiter__") else stream_of(value)
+    return reply
 
 
 def _own(reply: Reply) -> Reply:
