@@ -16,7 +16,7 @@ from .errors import ClientDisconnect, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
 from .http.response import JSON, encode_body, encode_piece
-from .renderers import internal_error
+from .renderers import internal_error, json_reply
 from .sockets import serve_socket
 
 if TYPE_CHECKING:
@@ -48,47 +48,57 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
 
-    if not plan.plain or app.observers:
+    if not plan.plain:
         await dispatch.run(request, _deliverer(request, send))
         return
-    if plan.shielded and app.runtime.innermost_scope() is not None:
-        reply = await _invoke_shielded(request, send)
-        if reply is None:
-            return
-    else:
-        try:
-            reply = await plan.answer(request)
-        except BaseException as exc:
-            await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
-            raise
-    if type(reply) is bytes:
-        body, status, headers = reply, 200, _ONLY_JSON
-    else:
-        body, status, headers = reply.body, reply._http, reply.raw_headers
-        if status is None:
-            status = reply.http_status
-        if type(body) is not bytes or not body or request._exits or status in _BODYLESS:
-            await dispatch.conclude(request, reply, _deliverer(request, send))
-            return
-        if len(headers) != 1 or headers[0] is not JSON:
-            headers = [pair for pair in headers if pair[0] != b"content-length"]
-    # The common case: nothing is open any more, so delivery is two messages.
-    size = len(body)
-    headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
+    reply: Any
+    finished = dispatch.observe(request) if app.observers else None
     try:
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-    except OSError:
-        _left(request)
-    if request._background is not None:
-        await dispatch.after_delivery(request)
+        if plan.shielded and app.runtime.innermost_scope() is not None:
+            reply, sent = await _invoke_shielded(request, send)
+        else:
+            sent = False
+            try:
+                reply = await plan.answer(request)
+            except BaseException as exc:
+                await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
+                raise
+        if type(reply) is bytes:
+            body, status, headers = reply, 200, _ONLY_JSON
+        else:
+            body, status, headers = reply.body, reply._http, reply.raw_headers
+            if status is None:
+                status = reply.http_status
+            if sent or type(body) is not bytes or not body or request._exits or status in _BODYLESS:
+                body = None
+                if not sent:
+                    reply = await dispatch.conclude(request, reply, _deliverer(request, send))
+            elif len(headers) != 1 or headers[0] is not JSON:
+                headers = [pair for pair in headers if pair[0] != b"content-length"]
+        if body is not None:
+            # The common case: nothing is open any more, so delivery is two messages.
+            size = len(body)
+            headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
+            try:
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+            except OSError:
+                _left(request)
+            if request._background is not None:
+                await dispatch.after_delivery(request)
+    except BaseException as exc:
+        if finished is not None:
+            finished(dispatch.ended_by(exc))
+        raise
+    if finished is not None:
+        finished(json_reply(reply) if type(reply) is bytes else reply)
 
 
-async def _invoke_shielded(request: Request, send: Any) -> Reply | None:
+async def _invoke_shielded(request: Request, send: Any) -> tuple[Reply, bool]:
     """Run a plan whose teardowns may suspend; a stream is sent to its end here, inside of the scope that shields them.
 
     Returns:
-        The reply to send, or None if it was sent.
+        The reply, and whether it was sent.
     """
     with request.app.runtime.new_scope() as request._shield:
         try:
@@ -97,10 +107,9 @@ async def _invoke_shielded(request: Request, send: Any) -> Reply | None:
             await dispatch.close_scopes(request, exc)
             raise
         if request._exits:
-            await dispatch.conclude(request, reply, _deliverer(request, send))
-            return None
-        return reply
-    return dispatch.cut_reply(request)
+            return await dispatch.conclude(request, reply, _deliverer(request, send)), True
+        return reply, False
+    return dispatch.cut_reply(request), False
 
 
 def _deliverer(request: Request, send: Any) -> dispatch.Deliver:

@@ -41,15 +41,19 @@ async def run(call: Call, deliver: Deliver) -> Reply:
     Returns:
         The reply that was delivered.
     """
-    finished = _observe(call)
+    finished = observe(call)
     try:
         reply = await _shielded(call, deliver) if call.plan.shielded else await _in_group(call, deliver)
     except BaseException as exc:
-        status = StatusCode.INTERNAL if isinstance(exc, Exception) else StatusCode.CANCELLED
-        finished(Reply(status=status, error=exc))
+        finished(ended_by(exc))
         raise
     finished(reply)
     return reply
+
+
+def ended_by(exc: BaseException) -> Reply:
+    """What observers are told of a call that was not delivered: it failed, or was cancelled."""
+    return Reply(status=StatusCode.INTERNAL if isinstance(exc, Exception) else StatusCode.CANCELLED, error=exc)
 
 
 async def _shielded(call: Call, deliver: Deliver) -> Reply:
@@ -89,7 +93,7 @@ async def _invoke(call: Call, deliver: Deliver) -> Reply:
         raise
 
 
-def _observe(call: Call) -> Callable[[Reply], None]:
+def observe(call: Call) -> Callable[[Reply], None]:
     """Tell the observers that a call starts. Returns what tells them that it ended."""
     observers = call.app.observers
     if not observers:
