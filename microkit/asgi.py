@@ -51,7 +51,6 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     if not plan.plain:
         await dispatch.run(request, _deliverer(request, send))
         return
-    reply: Any
     finished = dispatch.observe(request) if app.observers else None
     try:
         if plan.shielded and app.runtime.innermost_scope() is not None:
@@ -91,7 +90,7 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
             finished(dispatch.ended_by(exc))
         raise
     if finished is not None:
-        finished(json_reply(reply) if type(reply) is bytes else reply)
+        finished(json_reply(reply) if isinstance(reply, bytes) else reply)
 
 
 async def _invoke_shielded(request: Request, send: Any) -> tuple[Reply, bool]:
