@@ -1,8 +1,8 @@
 """What counting costs a call: the same application with and without microkit-metrics.
 
-Run it with `python tests/benchmarks/metrics.py [calls]`. Both take turns in one event loop; printed is the best CPU time
-of a call in nanoseconds, and the difference. The third column is an observer that does nothing: what the kernel needs
-to time a call and to tell of it. The last lines are what a page costs.
+Run it with `python tests/benchmarks/metrics.py [calls]`. They take turns in one event loop; printed is the best CPU
+time of a call in nanoseconds, and the difference. An idle observer shows what the kernel needs to time a call and to
+tell of it. The last line is what a page costs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import anyio.to_thread
 from microkit import App, Call, Kind, Reply
 from microkit.observe import Observer, WorkerPool
 
-from .series import LAGS, Distribution, Labels, Series
+from .series import LAGS, Distribution, Labelling, Labels, Series
 from .settings import MetricsSettings
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Metrics(Observer):
         self._by_labels: dict[Labels, Series] = {}
         self._by_plan: dict[Plan, Series] = {}
         self._table: Any = None
+        self._labelling = Labelling(())
 
     @classmethod
     def of(cls, app: App) -> Metrics:
@@ -103,13 +104,13 @@ class Metrics(Observer):
 
     # -- what the kernel tells -----------------------------------------------------------------------------------------
 
-    def _series(self, plan: Plan) -> Series:
+    def _new(self, plan: Plan) -> Series:
         """The series of a plan that was not seen yet."""
         table = plan.app.compiled
         if table is not self._table:  # an override has made new plans; the old ones are not to be kept alive
             self._by_plan.clear()
-            self._table = table
-        labels = Labels.of(plan)
+            self._table, self._labelling = table, Labelling(table.plans if table is not None else ())
+        labels = self._labelling.of(plan)
         series = self._by_labels.get(labels)
         if series is None:
             series = self._by_labels[labels] = Series(labels, plan.kind, self.settings.buckets)
@@ -118,14 +119,14 @@ class Metrics(Observer):
 
     def call_started(self, call: Call) -> None:
         plan = call.plan
-        series = self._by_plan.get(plan) or self._series(plan)
+        series = self._by_plan.get(plan) or self._new(plan)
         series.active += 1
         if not series.http:
             _noted(series, call)
 
     def call_finished(self, call: Call, reply: Reply, duration: float) -> None:
         plan = call.plan
-        series = self._by_plan.get(plan) or self._series(plan)
+        series = self._by_plan.get(plan) or self._new(plan)
         series.active -= 1
         series.durations.add(duration)
         outcome = reply.http_status // 100 if series.http else reply.status
@@ -134,10 +135,13 @@ class Metrics(Observer):
             series.sockets.discard(call)
 
     def task_failed(self, call: Call, exc: Exception) -> None:
-        self._series(call.plan).failed_tasks += 1
+        plan = call.plan
+        series = self._by_plan.get(plan) or self._new(plan)
+        series.failed_tasks += 1
 
     def message_settled(self, message: Message, settlement: Settlement) -> None:
-        settled, state = self._series(message.plan).settled, settlement.state
+        plan, state = message.plan, settlement.state
+        settled = (self._by_plan.get(plan) or self._new(plan)).settled
         settled[state] = settled.get(state, 0) + 1
 
     def pool_opened(self, pool: WorkerPool) -> None:

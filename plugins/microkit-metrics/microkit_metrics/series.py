@@ -7,7 +7,9 @@ on the event loop, so that nothing here needs one; a reader in another thread ma
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from microkit import Kind, StatusCode
@@ -45,27 +47,32 @@ class Labels:
 
     @classmethod
     def of(cls, plan: Plan) -> Labels:
-        """The labels of a plan."""
+        """The labels of a plan; those of several bindings of one address may be the same."""
         kind = (plan.kind.name or "").lower()
         if not plan.ingress:  # what answers 404 and 405
             return cls(kind, "", UNMATCHED)
-        context, route = _context(plan), _route(plan)
-        alike = [
-            each
-            for each in plan.app.table.plans
-            if each.kind is plan.kind and each.binding is not plan.binding
-            if (_context(each), _route(each)) == (context, route)
-        ]
-        return cls(kind, context, f"{route} {plan.binding.name}" if alike else route)
+        group = plan.binding.group
+        context = plan.context or (group.prefix if group is not None else "") or plan.binding.plugin
+        # Schedules may share their times, which are their address.
+        return cls(kind, context, plan.binding.name if plan.kind is Kind.TICK else plan.address)
 
 
-def _context(plan: Plan) -> str:
-    group = plan.binding.group
-    return plan.context or (group.prefix if group is not None else "") or plan.binding.plugin
+class Labelling:
+    """The labels of an application's plans, each binding with its own.
 
+    Args:
+        plans: all plans of a build.
+    """
 
-def _route(plan: Plan) -> str:
-    return plan.binding.name if plan.kind is Kind.TICK else plan.address  # schedules may share their times
+    def __init__(self, plans: Iterable[Plan]) -> None:
+        self._bindings = Counter(Labels.of(plan) for plan in plans)
+
+    def of(self, plan: Plan) -> Labels:
+        """The labels of a plan."""
+        labels = Labels.of(plan)
+        if self._bindings[labels] > 1 and labels.route != UNMATCHED:
+            return replace(labels, route=f"{labels.route} {plan.binding.name}")
+        return labels
 
 
 class Distribution:
