@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from microkit.settlement import Settlement
 
 _KEY = "microkit_metrics"
+_PATIENCE = 5.0
+_THREADS = 4  # one of them makes a page, the others wait for it
 
 
 class Metrics(Observer):
@@ -47,6 +50,7 @@ class Metrics(Observer):
         self.process: int | None = None
         self.pools: dict[str, WorkerPool] = {}
         self.loop_lag = Distribution(LAGS)
+        self._lock = threading.Lock()
         self._by_labels: dict[Labels, Series] = {}
         self._by_plan: dict[Plan, Series] = {}
         self._table: Any = None
@@ -95,12 +99,25 @@ class Metrics(Observer):
         return encode(self.registry), content_type
 
     async def rendered(self, accept: str = "") -> tuple[bytes, str]:
-        """`render` in a thread, so that many figures, or a slow collector, do not hold up the event loop."""
-        return await anyio.to_thread.run_sync(self.render, accept, abandon_on_cancel=True, limiter=self._limiter)
+        """`render` in a thread, so that many figures, or a slow collector, do not hold up the event loop.
+
+        Raises:
+            TimeoutError: a page that nobody waits for any more is still being made.
+        """
+        return await anyio.to_thread.run_sync(self._alone, accept, abandon_on_cancel=True, limiter=self._limiter)
+
+    def _alone(self, accept: str) -> tuple[bytes, str]:
+        # A collector that hangs keeps one thread, not one for each time that somebody asks.
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise TimeoutError(f"the collectors have not answered an earlier request within {_PATIENCE:g} seconds")
+        try:
+            return self.render(accept)
+        finally:
+            self._lock.release()
 
     @cached_property
     def _limiter(self) -> anyio.CapacityLimiter:
-        return anyio.CapacityLimiter(1)
+        return anyio.CapacityLimiter(_THREADS)
 
     # -- what the kernel tells -----------------------------------------------------------------------------------------
 

@@ -162,6 +162,32 @@ async def test_a_collector_that_is_slow_does_not_hold_up_calls(app: App) -> None
         go_on.set()
 
 
+async def test_a_collector_that_hangs_keeps_one_thread(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    import microkit_metrics.metrics as module
+
+    monkeypatch.setattr(module, "_PATIENCE", 0.02)
+    entered, go_on = [], threading.Event()
+
+    class Hanging(Collector):
+        def collect(self) -> Any:
+            entered.append(1)
+            assert go_on.wait(10)
+            return []
+
+        def describe(self) -> list[Any]:
+            return []
+
+    Metrics.of(app).registry.register(Hanging())
+    async with TestClient(app, raise_server_exceptions=False) as client:
+        with anyio.move_on_after(0.1):
+            await client.get("/metrics")
+        assert [(await client.get("/metrics")).status_code for _ in range(3)] == [500] * 3
+        assert len(entered) == 1
+        go_on.set()
+
+
 async def test_a_background_task_after_one_that_broke_an_observer_runs(make_app: Any) -> None:
     from microkit import BackgroundTasks, hookimpl
 
