@@ -73,9 +73,9 @@ class RedisStore(Store):
         self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
 
-    async def open(self) -> None:
+    async def _open(self) -> None:
         if self._tasks is not None:
-            raise StoreClosed(f"{self._name} is open already.")
+            raise StoreClosed(f"{self._name} is being opened by another task.")
         self._make = self._factory()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -83,10 +83,10 @@ class RedisStore(Store):
         try:
             await self._run(b"PING")
         except BaseException:
-            await self.close()
+            await self._close()
             raise
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         tasks, self._tasks, self._connection = self._tasks, None, None
         if tasks is not None:
             tasks.cancel_scope.cancel()
