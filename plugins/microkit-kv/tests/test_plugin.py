@@ -88,7 +88,7 @@ async def test_a_store_that_nothing_uses_is_not_opened(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     async with App(plugins=[KV], discover=False).started():
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "microkit.db").exists()
 
 
 async def test_a_change_of_the_url_moves_the_same_code(tmp_path: Path, redis_url: str) -> None:
@@ -120,8 +120,11 @@ async def test_the_store_is_open_while_the_application_runs(tmp_path: Path) -> N
 
 
 async def test_services_on_the_store_are_entered_and_left_with_it(tmp_path: Path) -> None:
+    def prefixed_store(store: Store) -> PrefixStore:
+        return PrefixStore(store, "p:")
+
     app = application(f"sqlite:///{tmp_path}/a.db")
-    app.services(JSONStore, (PrefixStore, lambda store: PrefixStore(store, "p:")))
+    app.registry.add_services([JSONStore, (PrefixStore, prefixed_store)])
 
     @app.post("/both")
     async def both(values: JSONStore, prefixed: PrefixStore, store: Store) -> list[str]:

@@ -65,7 +65,7 @@ async def test_an_application_selects_them_by_url_and_they_outlive_it(url: str) 
 
 
 async def test_an_unknown_scheme_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="'sqlit'.*Did you mean 'sqlite'"):
+    with pytest.raises(ConfigurationError, match=r"'sqlit'.*Did you mean 'sqlite'"):
         App(plugins=["microkit_kv.plugin"], discover=False, session_backend="sqlit:///x").build()
 
 
