@@ -60,14 +60,16 @@ class RedisStore(Store):
             percent-encoded.
         max_value: bytes that a value may have.
         timeout: seconds to connect, and to wait for an answer.
+
+    Raises:
+        ValueError: the URL is none of these.
     """
 
     def __init__(self, url: str, *, max_value: int = MAX_VALUE_BYTES, timeout: float = 5.0) -> None:
         self._url = url
         self._max_value = max_value
         self._timeout = timeout
-        # For messages: without user and password.
-        self._name = f"Redis at {urlsplit(url).netloc.rpartition('@')[2]}"
+        self._name = f"Redis at {_place(url)}"
         self._make: Callable[[], BaseConnection] | None = None
         self._tasks: TaskGroup | None = None
         self._connection: BaseConnection | None = None
@@ -231,6 +233,21 @@ async def _keep(connection: BaseConnection, *, task_status: TaskStatus[Exception
         for each in vars(connection).values():
             if isinstance(each, (MemoryObjectReceiveStream, MemoryObjectSendStream)):
                 each.close()
+
+
+def _place(url: str) -> str:
+    """Host and port of a URL, for messages: without user and password."""
+    parts = urlsplit(url)
+    try:
+        right = parts.scheme in ("redis", "rediss") and parts.hostname and (parts.port or 6379)
+    except ValueError:  # a port that is no number
+        right = False
+    # coredis would take a database that is no number for 0.
+    if not right or not (parts.path in ("", "/") or parts.path[1:].isdecimal()):
+        raise ValueError(
+            "The URL of a Redis store is `redis://[user:password@]host[:port][/database]`, or `rediss://`."
+        )
+    return parts.netloc.rpartition("@")[2]
 
 
 def _milliseconds(ttl: float | None) -> int | None:

@@ -32,6 +32,20 @@ class TestMemory(InMemory):
     pass
 
 
+class LastWriterWins(MemoryStore):
+    """As Workers KV is."""
+
+    atomic = False
+    compare_and_set = Store.compare_and_set
+
+
+class TestNotAtomic(InMemory):
+    atomic = False
+
+    def store(self) -> AbstractAsyncContextManager[Store]:
+        return LastWriterWins(clock=lambda: self.now)
+
+
 class TestSQLite(StoreSuite):
     @pytest.fixture(autouse=True)
     def file(self, tmp_path: Path) -> None:
@@ -72,3 +86,15 @@ class TestPrefix(InMemory):
 class TestExpiring(InMemory):
     def store(self) -> AbstractAsyncContextManager[Store]:
         return ExpiringStore(MemoryStore(clock=lambda: self.now), 1000.0)
+
+
+def test_the_suite_shows_what_was_taken_out_of_it() -> None:
+    class Deletes(InMemory):
+        test_any_text_is_a_key = None  # type: ignore[assignment]
+
+    class Overrides(InMemory):
+        async def test_an_absent_key_has_no_value(self) -> None: ...
+
+    for suite, name in ((Deletes, "test_any_text_is_a_key"), (Overrides, "test_an_absent_key_has_no_value")):
+        with pytest.raises(AssertionError, match=f"overrides {name}"):
+            suite().test_every_case_of_the_suite_is_kept()

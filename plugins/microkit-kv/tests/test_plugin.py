@@ -183,6 +183,16 @@ async def test_wrong_urls_of_files_are_told(url: str) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://", "redis:///1", "redis://host:port", "redis://host/name", "redis://:hunter2@/1", "redis:host"]
+)
+async def test_wrong_urls_of_redis_are_told_without_passwords(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"redis://\[user:password@\]host") as caught:
+        async with application(url).started():
+            pass
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("settings", [{"max_value": 0}, {"timeout": 0}, {"timeout": float("nan")}, {"ulr": "x"}])
 def test_wrong_settings_are_told(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
