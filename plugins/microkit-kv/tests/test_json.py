@@ -120,7 +120,8 @@ async def test_updates_get_the_value_and_return_the_new_one() -> None:
     assert await values.get("a") == 2
 
 
-async def test_a_change_that_never_gets_through_ends_with_an_error() -> None:
+async def test_a_change_that_never_gets_through_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkit_kv.json_store._PAUSE", 0.0)
     with pytest.raises(Conflict, match="100 times"):
         await JSONStore(Rival()).update("a", lambda value: 1)
 
