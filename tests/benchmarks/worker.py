@@ -15,7 +15,7 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
-from tests.benchmarks.cases import CASES
+from tests.benchmarks.cases import CASES, OWN_PATHS
 from tests.benchmarks.driving import Runner, check, nothing, started
 from tests.benchmarks.environment import version_of
 
@@ -65,7 +65,7 @@ async def _load(module: Any, name: str, runners: dict[str, Runner], stack: Async
     """Make and check an application. Returns what is wrong, or nothing."""
     if name not in module.CASES:
         return "not written for this framework"
-    case, shape = CASES[name], getattr(module, "PATHS", {}).get(name)
+    case, shape = CASES[name], OWN_PATHS.get(module.__name__.partition("with_")[2], {}).get(name)
     try:
         app = module.CASES[name]()
         await stack.enter_async_context(started(app))

@@ -13,7 +13,6 @@ from tests.benchmarks.models import Order, current_user, open_session
 DISTRIBUTION = "microkit-auto"
 _OWN_PATHS = "routes are methods: /resN/{id} instead of /api/v1/resN/{id}/actN"
 NOTES = {"one_route": _OWN_PATHS, "routes": _OWN_PATHS}
-PATHS = {"one_route": "/res0/{id}", "routes": "/res999/{id}"}
 
 
 async def layer(call: Call, call_next: Any) -> Reply:

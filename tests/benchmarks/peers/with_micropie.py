@@ -19,7 +19,6 @@ NOTES = {
     "one_route": _OWN_PATHS,
     "routes": _OWN_PATHS,
 }
-PATHS = {"one_route": "/res0/{id}", "routes": "/res999/{id}"}
 
 _session = asynccontextmanager(open_session)
 
