@@ -81,9 +81,7 @@ PEERS = (
 )
 
 # Their routes are methods of a class, so they cannot be given the usual deep paths.
-OWN_PATHS = {
-    name: {"one_route": "/res0/{id}", "routes": "/res999/{id}"} for name in ("micropie", "microkit_auto")
-}
+OWN_PATHS = {name: {"one_route": "/res0/{id}", "routes": "/res999/{id}"} for name in ("micropie", "microkit_auto")}
 
 
 def deep_routes(count: int, id_part: str = "{id}") -> list[str]:

@@ -100,7 +100,10 @@ async def load(case: Case, port: int, path: str, connections: int, seconds: floa
     counters = {"number": 0, "answered": 0, "failed": 0}
     loop = asyncio.get_running_loop()
     made = await asyncio.gather(
-        *(loop.create_connection(lambda: Connection(case, path, counters), "127.0.0.1", port) for _ in range(connections))
+        *(
+            loop.create_connection(lambda: Connection(case, path, counters), "127.0.0.1", port)
+            for _ in range(connections)
+        )
     )
     start = time.perf_counter()
     await asyncio.sleep(seconds)

@@ -1,10 +1,10 @@
 """What microkit costs as an application grows: each row should be flat, or a straight line.
 
-    routes        CPU of a request to the last of 1 to 10,000 routes, and of start-up
-    dependencies  CPU of a request with up to 50 of them
-    middleware    CPU of a request through up to 20 of them
-    plugins       CPU from a bare interpreter to a ready application with up to 30 of them
-    sockets       memory of each of up to 5,000 open WebSockets; of the other frameworks too
+routes        CPU of a request to the last of 1 to 10,000 routes, and of start-up
+dependencies  CPU of a request with up to 50 of them
+middleware    CPU of a request through up to 20 of them
+plugins       CPU from a bare interpreter to a ready application with up to 30 of them
+sockets       memory of each of up to 5,000 open WebSockets; of the other frameworks too
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(options: Options) -> dict[str, Any]:
             found, table = uvloop.run(_requests(part, options))
         figures[part] = {"sizes": SIZES[part][: len(found)], "costs": found}
         tables.append(table)
-        print(f"{part}: {', '.join(row[1] for row in table.rows)}", flush=True)
+        print(f"{part}: {table.notes[-1]}", flush=True)
     return {"figures": figures, "versions": {}, "tables": tables}
 
 
@@ -192,7 +192,8 @@ def _plugins(options: Options) -> tuple[list[float], Table]:
     bare = best["bare"][0]
     costs = [(best[count][0] - bare) * 1e9 for count in SIZES["plugins"]]
     rows = [
-        [str(count), duration(cost), ratio(cost / costs[0])] for count, cost in zip(SIZES["plugins"], costs, strict=True)
+        [str(count), duration(cost), ratio(cost / costs[0])]
+        for count, cost in zip(SIZES["plugins"], costs, strict=True)
     ]
     notes = ["each plugin brings one middleware and one service", _line(SIZES["plugins"], costs, "ns")]
     return costs, Table(TITLES["plugins"], ["plugins", "CPU above a bare interpreter", "to none"], rows, notes)

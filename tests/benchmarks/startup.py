@@ -17,61 +17,99 @@ from tests.benchmarks.options import Options, save
 from tests.benchmarks.tables import Table
 
 # What is imported, and what makes an application with a route `/hello`, named `app`.
-_PROGRAMS = {
-    "raw": ("pass", "async def app(scope, receive, send):\n    pass"),
-    "microkit_trie": (
-        "import microkit",
-        "import microkit, microkit_trie.plugin\n"
-        "app = microkit.App(plugins=[microkit_trie.plugin], discover=False)\n"
-        "@app.get('/hello')\nasync def hello():\n    return {'hello': 'world'}",
-    ),
-    "microkit_auto": (
-        "import microkit_auto",
-        "import microkit_auto\nclass Root(microkit_auto.App):\n"
-        "    async def hello(self):\n        return {'hello': 'world'}\napp = Root(discover=False)",
-    ),
-    "lihil": (
-        "import lihil",
-        "from lihil import Lihil, Route\nroute = Route('/hello')\n"
-        "async def hello() -> dict[str, str]:\n    return {'hello': 'world'}\nroute.get(hello)\napp = Lihil(route)",
-    ),
-    "muffin": (
-        "import muffin",
-        "import muffin\napp = muffin.Application()\n"
-        "@app.route('/hello')\nasync def hello(request):\n    return {'hello': 'world'}",
-    ),
-    "falcon": (
-        "import falcon.asgi",
-        "import falcon.asgi\napp = falcon.asgi.App()\nclass Hello:\n"
-        "    async def on_get(self, req, resp):\n        resp.media = {'hello': 'world'}\napp.add_route('/hello', Hello())",
-    ),
-    "blacksheep": (
-        "import blacksheep",
-        "from blacksheep import Application\napp = Application()\n"
-        "@app.router.get('/hello')\nasync def hello():\n    return {'hello': 'world'}",
-    ),
-    "starlette": (
-        "import starlette.applications, starlette.routing, starlette.responses",
-        "from starlette.applications import Starlette\nfrom starlette.responses import JSONResponse\n"
-        "from starlette.routing import Route\nasync def hello(request):\n    return JSONResponse({'hello': 'world'})\n"
-        "app = Starlette(routes=[Route('/hello', hello)])",
-    ),
-    "micropie": (
-        "import micropie",
-        "import micropie\nclass Root(micropie.App):\n    async def hello(self):\n        return {'hello': 'world'}\n"
-        "app = Root()",
-    ),
-    "litestar": (
-        "import litestar",
-        "from litestar import Litestar, get\n@get('/hello')\nasync def hello() -> dict[str, str]:\n"
-        "    return {'hello': 'world'}\napp = Litestar([hello], openapi_config=None)",
-    ),
-    "fastapi": (
-        "import fastapi",
-        "from fastapi import FastAPI\napp = FastAPI()\n"
-        "@app.get('/hello')\nasync def hello() -> dict[str, str]:\n    return {'hello': 'world'}",
-    ),
+_IMPORTS = {
+    "raw": "pass",
+    "microkit_trie": "import microkit",
+    "microkit_auto": "import microkit_auto",
+    "lihil": "import lihil",
+    "muffin": "import muffin",
+    "falcon": "import falcon.asgi",
+    "blacksheep": "import blacksheep",
+    "starlette": "import starlette.applications, starlette.routing, starlette.responses",
+    "micropie": "import micropie",
+    "litestar": "import litestar",
+    "fastapi": "import fastapi",
 }
+_APPLICATIONS = {
+    "raw": """
+async def app(scope, receive, send):
+    pass
+""",
+    "microkit_trie": """
+import microkit, microkit_trie.plugin
+app = microkit.App(plugins=[microkit_trie.plugin], discover=False)
+@app.get('/hello')
+async def hello():
+    return {'hello': 'world'}
+""",
+    "microkit_auto": """
+import microkit_auto
+class Root(microkit_auto.App):
+    async def hello(self):
+        return {'hello': 'world'}
+app = Root(discover=False)
+""",
+    "lihil": """
+from lihil import Lihil, Route
+async def hello() -> dict[str, str]:
+    return {'hello': 'world'}
+route = Route('/hello')
+route.get(hello)
+app = Lihil(route)
+""",
+    "muffin": """
+import muffin
+app = muffin.Application()
+@app.route('/hello')
+async def hello(request):
+    return {'hello': 'world'}
+""",
+    "falcon": """
+import falcon.asgi
+class Hello:
+    async def on_get(self, req, resp):
+        resp.media = {'hello': 'world'}
+app = falcon.asgi.App()
+app.add_route('/hello', Hello())
+""",
+    "blacksheep": """
+from blacksheep import Application
+app = Application()
+@app.router.get('/hello')
+async def hello():
+    return {'hello': 'world'}
+""",
+    "starlette": """
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+async def hello(request):
+    return JSONResponse({'hello': 'world'})
+app = Starlette(routes=[Route('/hello', hello)])
+""",
+    "micropie": """
+import micropie
+class Root(micropie.App):
+    async def hello(self):
+        return {'hello': 'world'}
+app = Root()
+""",
+    "litestar": """
+from litestar import Litestar, get
+@get('/hello')
+async def hello() -> dict[str, str]:
+    return {'hello': 'world'}
+app = Litestar([hello], openapi_config=None)
+""",
+    "fastapi": """
+from fastapi import FastAPI
+app = FastAPI()
+@app.get('/hello')
+async def hello() -> dict[str, str]:
+    return {'hello': 'world'}
+""",
+}
+_WHAT = ("import", "ready")
 _READY = """
 import asyncio
 async def main():
@@ -108,18 +146,18 @@ def measure(options: Options) -> dict[str, Any]:
     peers, notes = [], []
     for peer in chosen(options.peers, PEERS, "peer"):
         try:
-            for what in (0, 1):
+            for what in _WHAT:
                 spent(_program(peer, what))
         except RuntimeError as exc:
             notes.append(f"{peer} is not there: {exc}")
         else:
             peers.append(peer)
-    programs = {("", 0): "finish()"} | {(peer, what): _program(peer, what) for peer in peers for what in (0, 1)}
+    programs = {("", ""): "finish()"} | {(peer, what): _program(peer, what) for peer in peers for what in _WHAT}
     best = least(programs, 3 if options.quick else 15)
-    bare, bare_memory = best.pop(("", 0))
+    bare, bare_memory = best.pop(("", ""))
     rows, figures = [], {}
     for peer in peers:
-        (imported, memory), (ready, ready_memory) = best[peer, 0], best[peer, 1]
+        (imported, memory), (ready, ready_memory) = best[peer, "import"], best[peer, "ready"]
         figures[peer] = {"import": imported - bare, "ready": ready - bare, "memory": ready_memory}
         cells = (f"{(imported - bare) * 1e3:.0f} ms", f"{(ready - bare) * 1e3:.0f} ms")
         rows.append([peer, *cells, f"{memory / 1024:.1f} MiB", f"{ready_memory / 1024:.1f} MiB"])
@@ -128,11 +166,10 @@ def measure(options: Options) -> dict[str, Any]:
     return {"figures": figures, "versions": {}, "tables": [Table(title, columns, rows, notes)]}
 
 
-def _program(peer: str, what: int) -> str:
-    code = _PROGRAMS[peer][what]
-    if what == 0:
-        return f"{code}\nfinish()"
-    return f"RAW = {peer == 'raw'}\n{code}\n{_READY}"
+def _program(peer: str, what: str) -> str:
+    if what == "import":
+        return f"{_IMPORTS[peer]}\nfinish()"
+    return f"RAW = {peer == 'raw'}\n{_APPLICATIONS[peer]}\n{_READY}"
 
 
 def spent(program: str) -> tuple[float, int]:

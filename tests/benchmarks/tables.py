@@ -23,7 +23,12 @@ class Table:
 
     def markdown(self, level: int = 3) -> str:
         """The table as GitHub's Markdown."""
-        lines = [f"{'#' * level} {self.title}", "", _row(self.columns), _row(["---"] + ["---:"] * len(self.columns[1:]))]
+        lines = [
+            f"{'#' * level} {self.title}",
+            "",
+            _row(self.columns),
+            _row(["---"] + ["---:"] * len(self.columns[1:])),
+        ]
         lines += [_row(row) for row in self.rows]
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]

@@ -23,7 +23,7 @@ from tests.benchmarks.environment import version_of
 def main() -> None:
     """Serve until the input ends.
 
-        python -m tests.benchmarks.worker PEER LOOP
+    python -m tests.benchmarks.worker PEER LOOP
     """
     peer, loop = sys.argv[1:]
     out = os.fdopen(os.dup(1), "w")

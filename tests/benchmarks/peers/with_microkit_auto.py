@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from microkit_auto import App
+
 import microkit_pydantic.plugin
 from microkit import Call, Depends, Reply
-from microkit_auto import App
 from tests.benchmarks.cases import CHUNK, CHUNKS, ROUTES
 from tests.benchmarks.models import Order, current_user, open_session
 
