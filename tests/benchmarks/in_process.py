@@ -126,7 +126,7 @@ def _tables(figures: dict[str, Any], notes: list[str]) -> list[Table]:
             for name, found in cases.items():
                 mark = "†" if any(note.startswith(f"{peer}, {CASES[name].title}:") for note in notes) else ""
                 raw = found.get("raw")
-                cells.append(f"{duration(found[peer])}{_to(found[peer], raw)}{mark}" if peer in found else "–")
+                cells.append(f"{duration(found[peer])}{_to(found[peer], raw)}{mark}" if peer in found else "-")
             rows.append([peer, *cells])
         title = f"In process, CPU per request, message or stream, {loop} (ratio to raw ASGI)"
         tables.append(Table(title, ["framework", *(CASES[name].title for name in cases)], rows))

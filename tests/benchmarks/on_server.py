@@ -114,15 +114,15 @@ def _table(case: Case, servers: list[Server]) -> Table:
         if not server.rates:
             continue
         rate, cpu = statistics.median(server.rates), statistics.median(server.cpu)
-        to_raw = ["–", "–"]
+        to_raw = ["-", "-"]
         if raw is not None:
             to_raw = [ratio(rate / statistics.median(raw.rates)), ratio(cpu / statistics.median(raw.cpu))]
-        spread = f"{duration(min(server.cpu))}–{duration(max(server.cpu))}"
-        rates = f"{min(server.rates):,.0f}–{max(server.rates):,.0f}"
+        spread = f"{duration(min(server.cpu))}-{duration(max(server.cpu))}"
+        rates = f"{min(server.rates):,.0f}-{max(server.rates):,.0f}"
         memory = f"{server.resident() / 1024:.0f} MiB"
         rows.append([server.peer, f"{rate:,.0f}", to_raw[0], rates, duration(cpu), to_raw[1], spread, memory])
     what = case.per
-    columns = ["framework", f"{what}s/s", "to raw", "min–max", f"CPU per {what}", "to raw", "min–max", "memory after"]
+    columns = ["framework", f"{what}s/s", "to raw", "min-max", f"CPU per {what}", "to raw", "min-max", "memory after"]
     return Table(f"On one uvicorn worker: {case.title}", columns, rows)
 
 

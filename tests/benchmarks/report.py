@@ -131,16 +131,16 @@ def headline(results: Mapping[str, Any]) -> str:
         cells = []
         for name, found in cases.items():
             mark = "†" if f"{peer}, {CASES[name].title}" in unlike else ""
-            cells.append(f"{ratio(found[peer] / found['raw'])}{mark}" if peer in found else "–")
+            cells.append(f"{ratio(found[peer] / found['raw'])}{mark}" if peer in found else "-")
         if server:
-            cells.append(ratio(server[peer]["cpu"] / server["raw"]["cpu"]) if peer in server else "–")
+            cells.append(ratio(server[peer]["cpu"] / server["raw"]["cpu"]) if peer in server else "-")
         rows.append([f"**{_label(peer)}**" if peer in _OURS else _label(peer), *cells])
     first = [duration(found["raw"]) for found in cases.values()]
     first += [duration(server["raw"]["cpu"])] if server else []
     table = Table("", columns, [["raw ASGI", *first], *rows[1:]]).markdown().split("\n", 2)[2]
     said = (
-        f"CPU time per request as a multiple of a raw ASGI callable that does the same work with the same JSON encoder, "
-        f"{part['taken']}, {part['machine']}."
+        "CPU time per request as a multiple of that of a raw ASGI callable that does the same work with the same JSON "
+        f"encoder; in process but for the last column. {part['taken']}, {part['machine']}."
     )
     return (
         f"\n![CPU per request, microkit against other frameworks](tests/benchmarks/chart.svg)\n\n{said}\n\n{table}\n"

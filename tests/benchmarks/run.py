@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _about(found: dict[str, Any]) -> dict[str, Any]:
     """With the date, the machine and the versions of what all frameworks share."""
     shared = json.loads(environment.run("versions", capture_output=True, check=True).stdout)
     return found | {
-        "taken": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "taken": datetime.now(UTC).date().isoformat(),
         "machine": environment.machine(),
         "versions": found["versions"] | shared,
     }
