@@ -105,9 +105,7 @@ def test_a_table_is_markdown() -> None:
     assert table.markdown() == "### T\n\n| a | b |\n| --- | ---: |\n| x | 1/2 |\n\n- why\n"
 
 
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"), [(417, "417 ns"), (1_594, "1.59 µs"), (2.5e7, "25.0 ms"), (2e9, "2.00 s")]
-)
+@pytest.mark.parametrize(("value", "text"), [(417, "417 ns"), (1_594, "1.59 µs"), (2.5e7, "25.0 ms"), (2e9, "2.00 s")])
 def test_durations_carry_their_unit(value: float, text: str) -> None:
     assert duration(value) == text
 
