@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from microkit_auto import App
+from microkit_auto import App, handler
 
 import microkit_pydantic.plugin
-from microkit import Call, Depends, Reply
+from microkit import Body, Call, Depends, Reply
 from tests.benchmarks.cases import CHUNK, CHUNKS, ROUTES
 from tests.benchmarks.models import Order, current_user, open_session
 
@@ -33,9 +33,9 @@ class Root(App):
         return {"user": user, "count": session["count"]}
 
     async def json(self) -> Any:
-        return await self.request.json()
+        return self.request.json()
 
-    async def model(self, order: Order) -> Any:
+    async def model(self, order: Annotated[Order, Body()]) -> Any:
         return order
 
     async def ws_echo(self, ws: Any) -> None:
@@ -51,7 +51,8 @@ class Root(App):
         return 200, chunks(), [("Content-Type", "text/plain; charset=utf-8")]
 
 
-async def _deep(self: Any, id: str) -> Any:
+@handler()
+async def deep(self: Any, id: str) -> Any:
     return {"id": id}
 
 
@@ -60,7 +61,7 @@ def _app(cls: Any = Root, **options: Any) -> Any:
 
 
 def routes(count: int = ROUTES) -> Any:
-    return _app(type("Deep", (App,), {f"res{n}": _deep for n in range(count)}))
+    return _app(type("Deep", (App,), {f"res{n}": deep for n in range(count)}))
 
 
 CASES = {
