@@ -53,6 +53,7 @@ CASES: dict[str, Case] = {
     for case in (
         Case("hello", "hello, JSON", "/hello", b'{"hello":"world"}'),
         Case("parameter", "int path parameter", "/users/{id}", b'{"id":{id}}'),
+        Case("query", "two query values", "/search?text=tea+cup&limit=20", b'{"text":"tea cup","limit":20}'),
         Case("layers", "2 dependencies, 3 middleware", "/layered", b'{"user":"somebody","count":1}'),
         Case("json", f"JSON body, {len(DOCUMENT)} bytes, parsed", "/json", DOCUMENT, "POST", DOCUMENT),
         Case("model", f"JSON body, {len(DOCUMENT)} bytes, pydantic model", "/model", DOCUMENT, "POST", DOCUMENT),
@@ -99,6 +100,7 @@ def scope_of(case: Case, path: str) -> dict[str, Any]:
     headers = [(b"host", b"127.0.0.1:8000"), (b"accept", b"*/*"), (b"user-agent", b"benchmark")]
     if case.body:
         headers += [(b"content-type", JSON), (b"content-length", b"%d" % len(case.body))]
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -109,7 +111,7 @@ def scope_of(case: Case, path: str) -> dict[str, Any]:
         "root_path": "",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": headers,
         "state": {},
     }

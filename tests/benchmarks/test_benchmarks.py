@@ -30,7 +30,14 @@ _MADE_UP: dict[str, Any] = {
                 "routes": {"raw": 1_000.0, "microkit_trie": 4_000.0},
             }
         },
-        "tables": [{"title": "Made up", "columns": ["a", "b"], "rows": [["x", "1"]], "notes": ["† starlette, hello"]}],
+        "tables": [
+            {
+                "title": "Made up",
+                "columns": ["a", "b"],
+                "rows": [["x", "1"]],
+                "notes": ["† starlette, hello, JSON: why"],
+            }
+        ],
     },
     "scaling": {
         "taken": "2000-01-01",
@@ -81,7 +88,7 @@ def test_the_report_shows_tables_budgets_and_charts(tmp_path: Path) -> None:
 
 def test_the_charts_are_well_formed_and_carry_every_label() -> None:
     for chart, labels in (
-        (report.comparison(_MADE_UP), {"raw ASGI", "microkit", "starlette", "99.0 µs · 99.0x"}),
+        (report.comparison(_MADE_UP), {"raw ASGI", "microkit", "starlette", "99.0 µs · 99.0x †"}),
         (report.growth(_MADE_UP), {"CPU of a request, by routes", "1.10 µs"}),
     ):
         root = ET.fromstring(chart)

@@ -49,6 +49,16 @@ def parameter() -> Any:
     return app
 
 
+def query() -> Any:
+    app = _app()
+
+    @app.router.get("/search")
+    async def search(text: str, limit: int) -> Any:
+        return json_response({"text": text, "limit": limit})
+
+    return app
+
+
 def layers() -> Any:
     app = _app()
     app.middlewares.extend([layer] * 3)
@@ -126,6 +136,7 @@ def stream() -> Any:
 CASES = {
     "hello": hello,
     "parameter": parameter,
+    "query": query,
     "layers": layers,
     "json": json,
     "model": model,

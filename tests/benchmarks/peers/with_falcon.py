@@ -37,6 +37,11 @@ class User:
         resp.media = {"id": id}
 
 
+class Search:
+    async def on_get(self, req: Any, resp: Any) -> None:
+        resp.media = {"text": req.get_param("text"), "limit": req.get_param_as_int("limit")}
+
+
 class Layered:
     async def on_get(self, req: Any, resp: Any) -> None:
         user = await current_user()
@@ -100,6 +105,7 @@ def routes(count: int = ROUTES) -> Any:
 CASES = {
     "hello": lambda: _app("/hello", Hello()),
     "parameter": lambda: _app("/users/{id:int}", User()),
+    "query": lambda: _app("/search", Search()),
     "layers": lambda: _app("/layered", Layered(), middleware=[Layer(), Layer(), Layer()]),
     "json": lambda: _app("/json", Json()),
     "model": lambda: _app("/model", Model()),

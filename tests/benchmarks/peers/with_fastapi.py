@@ -44,6 +44,16 @@ def parameter() -> Any:
     return app
 
 
+def query() -> Any:
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/search")
+    async def search(text: str, limit: int) -> dict[str, str | int]:
+        return {"text": text, "limit": limit}
+
+    return app
+
+
 def layers() -> Any:
     app = FastAPI(openapi_url=None)
     for _ in range(3):
@@ -123,6 +133,7 @@ def stream() -> Any:
 CASES = {
     "hello": hello,
     "parameter": parameter,
+    "query": query,
     "layers": layers,
     "json": json,
     "model": model,

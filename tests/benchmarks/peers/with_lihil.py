@@ -61,6 +61,15 @@ def parameter() -> Any:
     return Lihil(route)
 
 
+def query() -> Any:
+    async def search(text: str, limit: int) -> dict[str, Any]:
+        return {"text": text, "limit": limit}
+
+    route = Route("/search")
+    route.get(search)
+    return Lihil(route)
+
+
 def layers() -> Any:
     async def layered(
         user: Annotated[User, use(user_of_call, reuse=False)],
@@ -133,6 +142,7 @@ def stream() -> Any:
 CASES = {
     "hello": hello,
     "parameter": parameter,
+    "query": query,
     "layers": layers,
     "json": json,
     "model": model,

@@ -39,6 +39,11 @@ async def user(id: int) -> dict[str, int]:
     return {"id": id}
 
 
+@get("/search")
+async def search(text: str, limit: int) -> dict[str, Any]:
+    return {"text": text, "limit": limit}
+
+
 @get("/layered", dependencies={"user": Provide(current_user), "session": Provide(open_session)})
 async def layered(user: str, session: dict[str, int]) -> dict[str, Any]:
     return {"user": user, "count": session["count"]}
@@ -84,6 +89,7 @@ async def stream() -> Stream:
 CASES = {
     "hello": lambda: _app(hello),
     "parameter": lambda: _app(user),
+    "query": lambda: _app(search),
     "layers": lambda: _app(layered, middleware=[layer] * 3),
     "json": lambda: _app(json),
     "model": lambda: _app(model),

@@ -27,6 +27,9 @@ class Root(App):
     async def users(self, id: int) -> Any:
         return {"id": id}
 
+    async def search(self, text: str, limit: int) -> Any:
+        return {"text": text, "limit": limit}
+
     async def layered(
         self, user: Annotated[str, Depends(current_user)], session: Annotated[dict[str, int], Depends(open_session)]
     ) -> Any:
@@ -67,6 +70,7 @@ def routes(count: int = ROUTES) -> Any:
 CASES = {
     "hello": _app,
     "parameter": _app,
+    "query": _app,
     "layers": lambda: _app(middlewares=[layer] * 3),
     "json": _app,
     "model": _app,

@@ -38,6 +38,16 @@ def parameter() -> App:
     return app
 
 
+def query() -> App:
+    app = _app()
+
+    @app.get("/search")
+    async def search(text: str, limit: int) -> Any:
+        return {"text": text, "limit": limit}
+
+    return app
+
+
 async def first(call: Call, call_next: Any) -> Reply:
     return await call_next(call)
 
@@ -124,6 +134,7 @@ def stream() -> App:
 CASES = {
     "hello": hello,
     "parameter": parameter,
+    "query": query,
     "layers": layers,
     "json": json,
     "model": model,

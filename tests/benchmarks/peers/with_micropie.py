@@ -14,6 +14,7 @@ DISTRIBUTION = "micropie"
 _OWN_PATHS = "routes are methods: /resN/{id} instead of /api/v1/resN/{id}/actN"
 NOTES = {
     "parameter": "no typed parameters: the handler converts",
+    "query": "no typed parameters: the handler converts",
     "layers": "no dependency injection: the handler calls its dependencies; middleware is a pair of hooks",
     "model": "the body is parsed as JSON before the model sees it",
     "one_route": _OWN_PATHS,
@@ -37,6 +38,9 @@ class Root(App):
 
     async def users(self, id: str) -> Any:
         return {"id": int(id)}
+
+    async def search(self, text: str, limit: str) -> Any:
+        return {"text": text, "limit": int(limit)}
 
     async def layered(self) -> Any:
         user = await current_user()
@@ -84,6 +88,7 @@ def routes(count: int = ROUTES) -> Any:
 CASES = {
     "hello": Root,
     "parameter": Root,
+    "query": Root,
     "layers": layers,
     "json": Root,
     "model": Root,

@@ -37,6 +37,17 @@ def parameter() -> Any:
     return app
 
 
+def query() -> Any:
+    app = muffin.Application()
+
+    @app.route("/search")
+    async def search(request: Any) -> Any:
+        given = request.query
+        return {"text": given["text"], "limit": int(given["limit"])}
+
+    return app
+
+
 def layers() -> Any:
     app = muffin.Application()
 
@@ -122,6 +133,7 @@ def stream() -> Any:
 CASES = {
     "hello": hello,
     "parameter": parameter,
+    "query": query,
     "layers": layers,
     "json": json,
     "model": model,

@@ -6,6 +6,7 @@ Each handles only its own path, so it does not route; the case of 1,000 routes l
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 from microkit.codecs import json_dumps, json_loads
 from tests.benchmarks.cases import CHUNK, CHUNKS, ROUTES
@@ -28,6 +29,14 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 async def parameter(scope: Any, receive: Any, send: Any) -> None:
     body = json_dumps({"id": int(scope["path"].split("/")[2])})
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def query(scope: Any, receive: Any, send: Any) -> None:
+    given = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
+    body = json_dumps({"text": given["text"], "limit": int(given["limit"])})
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -135,6 +144,7 @@ async def stream(scope: Any, receive: Any, send: Any) -> None:
 CASES = {
     "hello": lambda: hello,
     "parameter": lambda: parameter,
+    "query": lambda: query,
     "layers": lambda: layers,
     "json": lambda: json,
     "model": lambda: model,

@@ -53,6 +53,14 @@ def parameter() -> Any:
     return Starlette(routes=[Route("/users/{id:int}", user)])
 
 
+def query() -> Any:
+    async def search(request: Request) -> Response:
+        given = request.query_params
+        return JsonResponse({"text": given["text"], "limit": int(given["limit"])})
+
+    return Starlette(routes=[Route("/search", search)])
+
+
 def layers() -> Any:
     async def layered(request: Request) -> Response:
         user = await current_user()
@@ -107,6 +115,7 @@ def stream() -> Any:
 CASES = {
     "hello": hello,
     "parameter": parameter,
+    "query": query,
     "layers": layers,
     "json": json,
     "model": model,
