@@ -25,6 +25,11 @@ PARTS = ("in_process", "on_server", "routing_alone", "injection_alone", "startup
 _HEADLINE = ("hello", "parameter", "layers", "model", "routes")
 _PANELS = ("hello", "parameter", "layers", "routes", "json", "model", "echo", "stream")
 
+_CHARTS = {
+    "in_process": {"chart.svg": "CPU time per request of all frameworks"},
+    "scaling": {"growth.svg": "cost against size"},
+}
+
 # What the design allows: in the figures of one loop, a multiple of another case or of raw ASGI.
 BUDGETS = {"hello": 3.0, "parameter": 3.0, "layers": 3.5}
 ROUTES_BUDGET, SERVER_BUDGET = 1.3, 1.15
@@ -70,6 +75,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     for part in (part for part in PARTS if part in results):
         found = results[part]
         lines.append(f"## {part}\n\n{found['taken']}, {found['machine']}.\n")
+        lines += [f"![{alt}]({file})\n" for file, alt in _CHARTS.get(part, {}).items()]
         lines += [Table(**table).markdown() for table in found["tables"]]
     versions = _versions(results)
     if versions:

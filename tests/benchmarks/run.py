@@ -41,7 +41,6 @@ def main() -> int:
         parser.error("--write takes whole parts at full length only")
     parts = [part for part in given.parts or report.PARTS if part != "report"]
     failed: list[str] = []
-    results = report.load()
     if parts:
         environment.make()
     with tempfile.TemporaryDirectory() as folder:
@@ -51,10 +50,10 @@ def main() -> int:
             if environment.run(part, *dataclasses.replace(options, result=result).arguments()).returncode:
                 failed.append(part)
             elif given.write:
-                results[part] = _about(json.loads(result.read_text()))
-                report.write(results)  # at once, so that a part that fails later costs nothing
+                about = _about(json.loads(result.read_text()))
+                report.write(report.load() | {part: about})  # at once, so that a part that fails later costs nothing
     if "report" in given.parts:
-        report.write(results)
+        report.write(report.load())
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
