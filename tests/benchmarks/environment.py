@@ -22,8 +22,19 @@ FOLDER = ROOT / ".venv-bench"
 PYTHON = FOLDER / "bin" / "python"
 _STAMP = FOLDER / ".installed"
 
-# What the peers of the tables need; beside them the versions of these are named in the results.
-SHARED = ("uvicorn", "uvloop", "httptools", "orjson", "anyio", "pydantic", "pluggy")
+# Beside the versions of the frameworks those of these are named in the results.
+SHARED = (
+    "anyio",
+    "dishka",
+    "httptools",
+    "orjson",
+    "pluggy",
+    "pydantic",
+    "python-matchit",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+)
 
 
 def make() -> Path:

@@ -72,7 +72,8 @@ def measure(options: Options) -> dict[str, Any]:
     if _WRK is None:
         print("wrk is not installed (Debian: apt-get install wrk); an own client in Python loads the servers instead")
     figures: dict[str, Any] = {}
-    tables, notes = [], {}
+    tables: list[Table] = []
+    left_out: dict[tuple[str, str], list[str]] = {}
     for name in names:
         with ExitStack() as stack:
             servers = []
@@ -80,7 +81,7 @@ def measure(options: Options) -> dict[str, Any]:
                 try:
                     servers.append(stack.enter_context(_served(peer, CASES[name])))
                 except RuntimeError as exc:
-                    notes[f"{peer} is left out of {CASES[name].title!r}: {exc}"] = None
+                    left_out.setdefault((peer, str(exc)), []).append(CASES[name].title)
             if not options.quick:
                 for server in servers:
                     _load(server, CASES[name], 1)
@@ -103,7 +104,9 @@ def measure(options: Options) -> dict[str, Any]:
     client = f"{'wrk' if _WRK else 'the own client'}, {CONNECTIONS} connections"
     if tables:
         tables[-1].notes += [f"uvicorn {' '.join(FLAGS[:5])}; load by {client}; streams and sockets by the own client"]
-        tables[-1].notes += list(notes)
+        for (peer, reason), titles in left_out.items():
+            where = "all" if len(titles) == len(names) else "; ".join(titles)
+            tables[-1].notes.append(f"{peer} is left out of {where}: {reason}")
     return {"figures": figures, "versions": {}, "tables": tables}
 
 
