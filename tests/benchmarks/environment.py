@@ -76,6 +76,8 @@ def command(module: str, *arguments: str) -> list[str]:
 def environ() -> dict[str, str]:
     """The variables that a measured process sees: the same hashes in all, and no settings of microkit."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MICROKIT_")}
+    # Installed packages come compiled, so our own must be let keep what was compiled of them.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
 
 
