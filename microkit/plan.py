@@ -44,6 +44,7 @@ class Plan:
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
         invoke: runs a call through everything; never raises but for cancellation.
+        around: what `modify_plan` puts around all of it, middleware and scopes included; the first is innermost.
         shielded: something must be left that may suspend, so the call runs in a scope that can shield it.
         plain: what it needs is over once its reply is delivered, and the method is not HEAD.
     """
@@ -94,6 +95,7 @@ class Plan:
         # A container can make call-scoped services at any time, so it counts as a declared need for a scope.
         self.dynamic = self.outer.dynamic or self.inner.dynamic
         self.scoped = self.outer.needs_exits or self.inner.needs_exits
+        self.around: list[Callable[[Invoke], Invoke]] = []
         self.shielded = any(node.may_suspend_at_exit for node in self._all_nodes() if node.scope is not Scope.APP)
 
     def _all_nodes(self) -> list[Node]:
@@ -116,6 +118,8 @@ class Plan:
             call = wrapped(layer, call, self.outer, self.app.renderers)
         if not self.outer.idle:
             call = self._with_outer_scope(call)
+        for around in self.around:
+            call = around(call)
         self.invoke = call
         late = any(node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes())
         self.plain = not (late or self.dynamic or self.grouped or self._may_be_head())
@@ -196,7 +200,8 @@ class Plan:
 
     def _http(self) -> Callable[[Any], Reply]:
         # Middleware may change a reply, so with some of it the reply must be nobody else's.
-        return self.app.renderers.owned if self.layers else self.app.renderers.http
+        renderers = self.app.renderers.extended(self.binding.trigger.renderers)
+        return renderers.owned if self.layers else renderers.http
 
     def _core(self) -> Invoke:
         if self.scoped:
@@ -318,7 +323,7 @@ class Plan:
                 except Exception:
                     return first
         if first.errors and all(each in problems for each in first.errors):
-            return ValidationError(problems, first.detail)
+            return type(first)(problems, first.detail)
         return first
 
 

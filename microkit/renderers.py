@@ -7,7 +7,7 @@ import enum
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -49,10 +49,15 @@ class Renderers:
 
     def __init__(self, specs: Iterable[RendererSpec] = ()) -> None:
         self._by_type: dict[type | str, Render] = {Reply: self._reply, tuple: self._tuple}
-        for spec in specs:
+        self._specs = tuple(specs)
+        for spec in self._specs:
             self._by_type[spec.type] = spec.render
         self._results: dict[type, Render] = {}
         self._errors: dict[type, Render | None] = {}
+
+    def extended(self, specs: Sequence[RendererSpec]) -> Renderers:
+        """These renderers and more, which replace those of the same types."""
+        return Renderers((*self._specs, *specs)) if specs else self
 
     def http(self, result: Any) -> Reply:
         """The HTTP reply of a handler's result.
