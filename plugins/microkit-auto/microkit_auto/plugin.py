@@ -7,13 +7,16 @@ from weakref import WeakKeyDictionary
 
 import microkit
 from microkit import Kind, PluginInfo, RouterSpec, hookimpl
-from microkit.endpoint import Binding
+from microkit.annotations import Parameter
+from microkit.binding import Binder
+from microkit.endpoint import Binding, Endpoint
 from microkit.plan import Plan
 from microkit.settings import SettingsSpec
 from microkit.triggers import TriggerSpec
 
 from .collect import site_bindings
 from .current import within_call
+from .request import Request, WebSocketRequest, view_of
 from .reroute import Targets, add_bare, add_rerouting
 from .router import AUTO
 from .settings import AutoSettings
@@ -41,6 +44,13 @@ def microkit_collect(obj: object, app: microkit.App) -> Iterable[Binding] | None
     if found is not None:
         _targets.setdefault(app, Targets())
     return found
+
+
+@hookimpl
+def microkit_bind_parameter(parameter: Parameter, endpoint: Endpoint) -> Binder | None:
+    if parameter.annotation is Request:
+        return Binder(view_of, "request", kinds=Kind.HTTP | Kind.SOCKET)
+    return Binder(view_of, "request", kinds=Kind.SOCKET) if parameter.annotation is WebSocketRequest else None
 
 
 @hookimpl

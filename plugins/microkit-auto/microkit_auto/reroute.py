@@ -141,9 +141,13 @@ async def _run_app(call: Any, wanted: _ToApp) -> Reply:
         raise RuntimeError("a WebSocket cannot be re-routed to another application; mount it at a path")
     if not any(mounted.app is wanted.app for mounted in call.app.mounts()):
         raise RuntimeError(f"{wanted.app!r} is not mounted, so nobody starts and stops it: app.mount(path, that_app)")
-    path = call.path.removeprefix(wanted.mount_path) or "/" if wanted.path is None else wanted.path
-    root = (call.scope.get("root_path") or "").rstrip("/") + wanted.mount_path
-    scope = {**call.scope, "root_path": root, "path": root + path, "raw_path": quote(root + path).encode()}
+    root: str = (call.scope.get("root_path") or "").rstrip("/")
+    scope = {**call.scope, "root_path": root + wanted.mount_path, "path": root + call.path}
+    if wanted.path is not None:
+        scope["path"] = scope["root_path"] + wanted.path
+        scope["raw_path"] = quote(scope["path"]).encode()
+    elif wanted.mount_path and not f"{call.path}/".startswith(f"{wanted.mount_path}/"):
+        raise RuntimeError(f"the path of the request is not below {wanted.mount_path}; say which path it is to have")
     request = KernelRequest.__new__(KernelRequest)
     request.__dict__.update(scope=scope, receive=call.receive, _body=call._body)
     return await wanted.app.handle(request)
