@@ -75,11 +75,7 @@ class Arguments:
 
 
 def valued(
-    parameter: Parameter,
-    where: tuple[Any, ...],
-    extract: Getter,
-    validators: Validators,
-    source: Source,
+    parameter: Parameter, where: tuple[Any, ...], extract: Getter, validators: Validators, source: Source
 ) -> Binder:
     """A binder that extracts, falls back to the default, and validates.
 

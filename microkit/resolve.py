@@ -165,16 +165,20 @@ class Resolver:
         nodes = [filled[name] for name in names]
         if not use.is_handler or self.trigger is None:
             return call, nodes
-        plain = [each.name for each in unclaimed]
-        claimed = {each.name for each in found if each.name not in plain and not each.variadic}
-        if inspect.ismethod(use.func):
-            claimed.add(next(iter(inspect.signature(use.func.__func__).parameters)))  # its `self`
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        has_args, has_kwargs = (kind in variadic for kind in kinds)
-        whole = any(map(_is_whole_call, nodes))
-        arguments = Arguments(unclaimed, self._arguments, claimed, has_args, has_kwargs, whole)
-        others = self.trigger.others(arguments, self._context(use.func, True))
+        others = self.trigger.others(
+            self._arguments_of(use.func, found, unclaimed, nodes), self._context(use.func, use.is_handler)
+        )
         return (call, nodes) if others is None else (_with_others(call), [_bound(others), *nodes])
+
+    def _arguments_of(
+        self, func: Any, found: Sequence[Parameter], unclaimed: list[Parameter], nodes: list[Node]
+    ) -> Arguments:
+        plain, kinds = {each.name for each in unclaimed}, {each.kind for each in found}
+        claimed = {each.name for each in found if not each.variadic} - plain
+        if inspect.ismethod(func):
+            claimed.add(next(iter(inspect.signature(func.__func__).parameters)))  # its `self`
+        args, kwargs = inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds
+        return Arguments(unclaimed, self._arguments, claimed, args, kwargs, any(map(_is_whole_call, nodes)))
 
     def _sources(self, unclaimed: list[Parameter], use: _Use) -> dict[str, Binder]:
         if not unclaimed or self.trigger is None or use.is_service:
