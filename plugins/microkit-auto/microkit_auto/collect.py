@@ -52,11 +52,11 @@ def _of_one(site: Any, settings: AutoSettings, name: str, func: Function, home: 
         shown = name if private else bare.removeprefix(_SOCKET)
         if not shown or (not private and shown.startswith("_")):
             return
-        handler = Handler(shown, settings, _socket_parameter(endpoint))
+        handler = Handler(shown, name, settings, _socket_parameter(endpoint))
         trigger = PrivateSocket(handler) if private else AutoSocket(handler, _path(shown))
         yield Binding(endpoint, trigger, dict(mark.options))
         return
-    handler = Handler(name, settings)
+    handler = Handler(name, name, settings)
     methods = mark.methods or METHODS
     # Two plans: the calls of the one have no body, so that it need not ask for one.
     for body in (False, True):

@@ -65,10 +65,8 @@ def microkit_modify_plan(plan: Plan) -> None:
     if targets is None or plan.kind not in Kind.HTTP | Kind.SOCKET:
         return
     handler: Handler | None = getattr(plan.binding.trigger, "handler", None)
-    is_fallback = plan.binding.group is None
     if handler is not None:
         add_bare(plan, handler)
-    if handler is not None or is_fallback:
-        add_rerouting(plan, targets)
+    add_rerouting(plan, targets)
     if handler is not None or isinstance(plan.app, App):
         plan.around.append(within_call)

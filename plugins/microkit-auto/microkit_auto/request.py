@@ -30,6 +30,8 @@ class Request:
         object.__setattr__(self, "call", call.call if isinstance(call, Request) else call)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "call":  # not set yet, which only a copy in the making sees
+            raise AttributeError(name)
         return getattr(self.call, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from microkit import App, Kind, MethodNotAllowed, MiddlewareSpec, NotFound, Reply
-from microkit.annotations import describe, unwrap
+from microkit import App, Kind, MethodNotAllowed, MiddlewareSpec, NotFound, Reply, Response
+from microkit.annotations import describe
+from microkit.dispatch import cut_reply
 from microkit.http import HTTPConnection
 from microkit.http import Request as KernelRequest
 from microkit.layers import Invoke, Layer
@@ -100,7 +101,12 @@ class Targets:
         method = "WEBSOCKET" if call.kind is Kind.SOCKET else "GET" if call.method == "HEAD" else call.method
         plan = handler.plans.get(method)
         if plan is None:
-            raise MethodNotAllowed("This path does not answer to that method.", {"allow": ", ".join(handler.plans)})
+            allow = {
+                "allow": ", ".join(sorted({*handler.plans, "OPTIONS", *(["HEAD"] if "GET" in handler.plans else [])}))
+            }
+            if method == "OPTIONS":
+                return Response(b"", 204, allow)
+            raise MethodNotAllowed("This path does not answer to that method.", allow)
         if len(segments) > handler.positions and not handler.settings.ignore_surplus_segments:
             raise NotFound("Nothing is at this path.")
         ran = [layer.spec for layer in call.plan.layers]
@@ -108,6 +114,8 @@ class Targets:
         if missed:
             raise RuntimeError(f"a re-routed call would go round the middleware {', '.join(missed)} of {plan.endpoint}")
         prefix = call.path_params
+        if lacking := [name for name in plan.value_names if name not in prefix]:
+            raise RuntimeError(f"the path of a re-routed call has no {', '.join(lacking)}, which {plan.endpoint} needs")
         call.values = (*(prefix[name] for name in plan.value_names), *segments)
         call.plan = plan
         bare = handler.bare[method]
@@ -118,6 +126,7 @@ class Targets:
                 return await bare.invoke(call)
         finally:
             call._shield = None
+        return cut_reply(call)
 
 
 def _any_plan(handler: Handler) -> Plan:
@@ -129,9 +138,9 @@ def _kind(handler: Handler) -> Kind:
 
 
 def _is(handler: Handler, wanted: str | Callable[..., Any]) -> bool:
-    method = _any_plan(handler).endpoint.handler
     if isinstance(wanted, str):
-        return unwrap(method).__name__ == wanted
+        return handler.attribute == wanted
+    method = _any_plan(handler).endpoint.handler
     # A bound method is that of one instance, a function that of any.
     return method == wanted or getattr(method, "__func__", method) is wanted
 

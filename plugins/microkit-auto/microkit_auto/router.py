@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from microkit import RouterSpec
+from microkit import ConfigurationError, RouterSpec
 from microkit.routing import RouteEntry
 from microkit.routing.matching import match_segments
 
 from .triggers import ROUTER, Handler
 
 Found = tuple[Any, tuple[Any, ...]]
+_Targets = dict[str, tuple[Any, Handler]]  # of one name, by method
 _INDEX = "index"
-
-
-class _Row:
-    """One handler of a site: its targets by method."""
-
-    __slots__ = ("handler", "targets")
-
-    def __init__(self, handler: Handler) -> None:
-        self.handler = handler
-        self.targets: dict[str, Any] = {}
+_NONE: _Targets = {}
 
 
 class _Place:
@@ -34,36 +26,32 @@ class _Place:
 
     def __init__(self, prefix: tuple[Any, ...]) -> None:
         self.prefix = prefix
-        self.names: dict[str, _Row] = {}
+        self.names: dict[str, _Targets] = {}
 
-    def add(self, entry: RouteEntry) -> None:
-        handler: Handler = entry.target.binding.trigger.handler
-        self.names.setdefault(handler.name, _Row(handler)).targets[entry.method] = entry.target
-
-    def find(self, segments: Sequence[str]) -> tuple[_Row, tuple[Any, ...], Sequence[str]] | None:
-        """The row of a path, the values of the prefix and the segments for the handler's parameters."""
+    def find(self, segments: Sequence[str]) -> tuple[_Targets, tuple[Any, ...], Sequence[str], bool]:
+        """The targets of a path, the values of the prefix, the segments for the handler, and whether it was named."""
         values: tuple[Any, ...] = ()
         if self.prefix:
             found = match_segments(self.prefix, segments, prefix=True)
             if found is None:
-                return None
+                return _NONE, (), (), False
             values, segments = found, segments[len(self.prefix) :]
         name = segments[0] if segments else ""
-        row = self.names.get(name)
-        if row is not None:
-            rest = segments[1:]
-        elif name or len(segments) > 1:
-            row, rest = self.names.get(_INDEX), segments
-            # An unknown name is an argument of `index`, if that takes any; a private one is nothing.
-            if row is None or not row.handler.positions or name.startswith(("_", "ws_")):
-                return None
-        else:
-            row, rest = self.names.get(_INDEX), ()
-            if row is None:
-                return None
-        if len(rest) > row.handler.positions and not row.handler.settings.ignore_surplus_segments:
-            return None
-        return row, values, rest
+        targets = self.names.get(name)
+        if targets is not None:
+            return targets, values, segments[1:], True
+        if not name and len(segments) < 2:
+            return self.names.get(_INDEX, _NONE), values, (), True
+        # An unknown name is an argument of `index`; a private one is nothing.
+        known = _NONE if name.startswith(("_", "ws_")) else self.names.get(_INDEX, _NONE)
+        return known, values, segments, False
+
+
+def _takes(handler: Handler, rest: Sequence[str], named: bool) -> bool:
+    """Whether a handler takes so many segments; `index` takes unknown names only if it has parameters for any."""
+    if len(rest) <= handler.positions:
+        return True
+    return handler.settings.ignore_surplus_segments and (named or handler.positions > 0)
 
 
 class AutoRouter:
@@ -71,36 +59,49 @@ class AutoRouter:
 
     Args:
         entries: the routes of handlers, whose triggers tell more of them than their patterns.
+
+    Raises:
+        ConfigurationError: there is a route among them that belongs to no handler of a site.
     """
 
     def __init__(self, entries: Sequence[RouteEntry]) -> None:
         places: dict[tuple[Any, ...], _Place] = {}
         order: dict[tuple[Any, ...], Any] = {}
         for entry in entries:
+            handler = getattr(entry.target.binding.trigger, "handler", None)
+            if not isinstance(handler, Handler):
+                raise ConfigurationError(
+                    f"The router {ROUTER!r} serves the handlers of sites only, so {entry.pattern} needs another one: "
+                    f"leave App(router=...) out."
+                )
             segments = entry.pattern.segments
-            if entry.target.binding.trigger.handler.name != _INDEX:
+            if handler.name != _INDEX:
                 segments = segments[:-1]
             elif segments == ("",):
                 segments = ()
             shape = entry.pattern.shape[: len(segments)]
-            places.setdefault(shape, _Place(segments)).add(entry)
+            place = places.setdefault(shape, _Place(segments))
+            place.names.setdefault(handler.name, {})[entry.method] = entry.target, handler
             order[shape] = -len(segments), entry.pattern.precedence[: len(segments)]
         self._places = [places[shape] for shape in sorted(places, key=lambda shape: order[shape])]
 
     def match(self, method: str, segments: Sequence[str]) -> Found | None:
         """The target, the values of the prefix and the segments for parameters; as `microkit.routing.Matcher`."""
         for place in self._places:
-            found = place.find(segments)
-            if found is not None:
-                row, values, rest = found
-                if method in row.targets:
-                    return row.targets[method], (*values, *rest)
+            targets, values, rest, named = place.find(segments)
+            if method in targets:
+                target, handler = targets[method]
+                if _takes(handler, rest, named):
+                    return target, (*values, *rest)
         return None
 
     def allowed(self, segments: Sequence[str]) -> set[str]:
         """All methods under which some handler answers this path."""
-        rows = (found[0] for place in self._places if (found := place.find(segments)) is not None)
-        return {method for row in rows for method in row.targets}
+        methods: set[str] = set()
+        for place in self._places:
+            targets, _, rest, named = place.find(segments)
+            methods.update(method for method, (_, handler) in targets.items() if _takes(handler, rest, named))
+        return methods
 
 
 AUTO = RouterSpec(ROUTER, AutoRouter)

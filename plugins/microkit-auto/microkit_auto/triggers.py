@@ -35,7 +35,8 @@ class Handler:
     """What is known of one handler.
 
     Attributes:
-        name: of the method, without `ws_`.
+        name: as in paths: that of the method, without `ws_`.
+        attribute: name of the method.
         settings: the plugin's.
         socket: name of the parameter that takes the socket; empty for HTTP.
         positions: how many path segments its parameters take; known once they are resolved, infinite for `*args`.
@@ -44,6 +45,7 @@ class Handler:
     """
 
     name: str
+    attribute: str
     settings: AutoSettings
     socket: str = ""
     positions: float = 0

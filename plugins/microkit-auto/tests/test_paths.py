@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
 
 import microkit
-from microkit import RoutingError
+from microkit import Depends, RoutingError
 from microkit_auto import App, Root, handler
 from microkit_testkit import TestClient
 
@@ -357,3 +357,52 @@ class _Greeting(Root):
 async def test_trailing_slashes_follow_the_setting(client_for: ClientFor, policy: str, status: int) -> None:
     app = Pages(discover=False, settings={"app": {"trailing_slash": policy}})
     assert (await (await client_for(app)).get("/slow/")).status_code == status
+
+
+async def test_handlers_of_one_name_share_it_by_method(client_for: ClientFor) -> None:
+    class Reads(Root):
+        @handler("GET")
+        async def note(self, number: int) -> Any:
+            return number
+
+    class Writes(Root):
+        @handler("POST")
+        async def note(self) -> str:
+            return "written"
+
+    app = App(discover=False)
+    app.include(Reads())
+    app.include(Writes())
+    client = await client_for(app)
+    assert (await client.get("/note/1")).json() == 1
+    assert (await client.post("/note")).text == "written"
+    response = await client.post("/note/1")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_the_router_is_for_sites_only() -> None:
+    app = Pages(discover=False, router="auto")
+    app.get("/explicit")(_Greeting.greet)
+    with pytest.raises(microkit.ConfigurationError, match="handlers of sites only"):
+        app.build()
+
+
+async def test_dependencies_are_overridden_while_it_runs(client_for: ClientFor) -> None:
+    def user() -> str:
+        return "real"
+
+    class Site(App):
+        async def page(self, name: Annotated[str, Depends(user)], page: int = 1) -> Any:
+            return [name, page, self.request.path]
+
+    client = await client_for(Site(discover=False))
+    with client.override(user, lambda: "fake"):
+        assert (await client.get("/page/2")).json() == ["fake", 2, "/page/2"]
+    assert (await client.get("/page/2")).json() == ["real", 2, "/page/2"]
+
+
+async def test_it_starts_again() -> None:
+    app = Pages(discover=False)
+    for _ in range(2):
+        async with TestClient(app) as client:
+            assert await _text(client, "/greet/Al") == "Hello, Al!"
