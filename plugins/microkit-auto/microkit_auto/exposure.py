@@ -82,24 +82,41 @@ def set_aside(cls: type) -> None:
     Raises:
         ConfigurationError: such a function does not say that it is a handler, and as a method it would break something.
     """
-    reserved = _framework_names(cls)
-    aside: dict[str, Function] = {}
-    for name, value in list(vars(cls).items()):
-        if name.startswith("_") or name not in reserved or not inspect.isfunction(value):
-            continue
+    aside: dict[str, tuple[Function, type]] = {}
+    for name, member in _framework_members(cls).items():
+        home = _home(cls, name)
+        value = vars(home)[name]
+        if value is member or not inspect.isfunction(value) or not _is_site(home):
+            continue  # what a mixin puts in the place of a member is meant to be there
         if marked_bindings(value) is not None or (name not in _SHORTCUTS and mark_of(value) is None):
             raise ConfigurationError(
-                f"{cls.__qualname__}.{name} at {location(value)} would replace a member of the framework. Put "
+                f"{home.__qualname__}.{name} at {location(value)} would replace a member of the framework. Put "
                 f"@handler() above it to reach it at /{name} and leave the member what it is, or choose another name."
             )
-        aside[name] = value
-        delattr(cls, name)
+        aside[name] = value, home
+        if home is cls:
+            delattr(cls, name)
+        if _is_site(_home(cls, name)):  # of a base that is used where there is no such member
+            setattr(cls, name, member)
     setattr(cls, _ASIDE, aside)
 
 
-def _framework_names(cls: type) -> set[str]:
-    bases = [base for base in cls.__mro__ if base in FRAMEWORK or base.__module__.partition(".")[0] == "microkit"]
-    return {name for base in bases for name in vars(base)}
+def _is_framework(cls: type) -> bool:
+    return cls in FRAMEWORK or cls.__module__.partition(".")[0] == "microkit"
+
+
+def _is_site(cls: type) -> bool:
+    return not _is_framework(cls) and not FRAMEWORK.isdisjoint(cls.__mro__)
+
+
+def _framework_members(cls: type) -> dict[str, Any]:
+    """The public attributes of the framework's classes in the MRO."""
+    bases = [base for base in reversed(cls.__mro__) if _is_framework(base)]
+    return {name: value for base in bases for name, value in vars(base).items() if not name.startswith("_")}
+
+
+def _home(cls: type, name: str) -> type:
+    return next(base for base in cls.__mro__ if name in vars(base))
 
 
 def handlers_of(cls: type) -> Iterator[tuple[str, Function, Any]]:
@@ -109,18 +126,19 @@ def handlers_of(cls: type) -> Iterator[tuple[str, Function, Any]]:
     """
     seen: set[str] = set()
     for base in cls.__mro__:
-        if base in FRAMEWORK or base.__module__.partition(".")[0] == "microkit":
+        if _is_framework(base):
             continue
-        for name, value in {**vars(base), **vars(base).get(_ASIDE, {})}.items():
+        own: dict[str, tuple[Any, type]] = {name: (value, base) for name, value in vars(base).items()}
+        for name, (value, home) in {**own, **vars(base).get(_ASIDE, {})}.items():
             if name in seen:
                 continue
             seen.add(name)
-            if _is_handler(name, value, base):
-                yield name, value, base
+            if _is_handler(name, value, home):
+                yield name, value, home
 
 
 def _is_handler(name: str, value: Any, base: type) -> bool:
-    if not inspect.isfunction(value) or FRAMEWORK.isdisjoint(base.__mro__) or marked_bindings(value) is not None:
+    if not inspect.isfunction(value) or not _is_site(base) or marked_bindings(value) is not None:
         return False
     if mark_of(value) is not None:
         return not name.startswith("__")

@@ -184,9 +184,9 @@ def add_bare(plan: Plan, handler: Handler) -> None:
         handler.plans[method], handler.bare[method] = plan, bare
 
 
-async def _innermost(call: Any, call_next: Invoke) -> Reply:
+async def rerouting(call: Any, call_next: Invoke) -> Reply:
     """Stands for `Targets.middleware` where middleware is listed."""
     return await call_next(call)
 
 
-_SPEC = MiddlewareSpec(_innermost, kinds=Kind.HTTP | Kind.SOCKET, plugin="auto")
+_SPEC = MiddlewareSpec(rerouting, kinds=Kind.HTTP | Kind.SOCKET, plugin="auto")

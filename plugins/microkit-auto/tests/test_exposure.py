@@ -295,6 +295,49 @@ async def test_in_a_root_every_name_is_free(client_for: ClientFor) -> None:
     assert (await client.get("/include")).text == "include"
 
 
+async def test_sites_of_several_bases_keep_the_framework_whole(client_for: ClientFor) -> None:
+    class Blog(Root):
+        async def post(self, slug: Any) -> str:
+            return f"post {slug}"
+
+        async def page(self) -> str:
+            return "page"
+
+    class Site(Blog, App):
+        pass
+
+    class Later(Site):
+        async def index(self) -> str:
+            return "index"
+
+    class Own(Blog, App):
+        async def post(self) -> str:
+            return f"own {await Blog.post(self, 'x')}"
+
+    for site, expected in ((Site, "post x"), (Later, "post x"), (Own, "own post x")):
+        app = site(discover=False)
+        app.post("/explicit")(lambda: "explicit")
+        client = await client_for(app)
+        assert (await client.get("/post/x" if site is not Own else "/post")).text == expected
+        assert (await client.post("/explicit")).text == "explicit"
+        assert (await client.get("/page")).text == "page"
+
+    class Tools(Root):
+        async def build(self) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Tools.build .*would replace"):
+        type("Broken", (Tools, App), {})
+
+    class Patched:
+        def build(self) -> Any:
+            return super().build()  # type: ignore[misc]
+
+    class Custom(Patched, App):
+        pass
+
+    assert (await (await client_for(Custom(discover=False))).get("/build")).status_code == 404
+
+
 # -- any class ---------------------------------------------------------------------------------------------------------
 
 _FORMS: dict[str, tuple[str, bool]] = {
