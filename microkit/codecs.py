@@ -18,7 +18,7 @@ from uuid import UUID
 from .errors import BadRequest, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from .http import Form, Request
+    from .http import FormData, Request
 
 try:
     import orjson
@@ -40,7 +40,7 @@ class CodecSpec:
     media_type: str
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
-    read: Callable[[Request], Awaitable[Form]] | None = None
+    read: Callable[[Request], Awaitable[FormData]] | None = None
 
 
 MAX_DEPTH = 200

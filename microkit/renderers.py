@@ -130,8 +130,8 @@ class Renderers:
 _new = Response.__new__
 
 
-def _plain(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Response:
-    # The hot path of every small reply: what __init__ would check is known to be right.
+def plain_reply(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Response:
+    """A reply with one header field. Nothing is checked, for replies whose every part is known to be right."""
     reply = _new(Response)
     reply._http = status
     reply.body = body
@@ -141,7 +141,7 @@ def _plain(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Respo
 
 def json_reply(body: bytes) -> Response:
     """A reply whose body is JSON already, with status 200."""
-    return _plain(body, JSON)
+    return plain_reply(body, JSON)
 
 
 def _json(value: Any) -> Reply:
@@ -153,11 +153,11 @@ def _json(value: Any) -> Reply:
 
 
 def _text(value: str) -> Reply:
-    return _plain(value.encode(), TEXT)
+    return plain_reply(value.encode(), TEXT)
 
 
 def _bytes(value: bytes) -> Reply:
-    return _plain(bytes(value), (b"content-type", b"application/octet-stream"))
+    return plain_reply(bytes(value), (b"content-type", b"application/octet-stream"))
 
 
 def _none(value: None) -> Reply:

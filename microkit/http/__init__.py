@@ -2,7 +2,7 @@
 
 from .connection import HTTPConnection, QueryParams
 from .cookies import Cookies, parse_cookies
-from .forms import Form, FormFile
+from .forms import FormData, FormFile
 from .headers import Headers, MutableHeaders
 from .request import Request
 from .response import (
@@ -18,7 +18,7 @@ from .response import (
 __all__ = [
     "Cookies",
     "FileResponse",
-    "Form",
+    "FormData",
     "FormFile",
     "HTMLResponse",
     "HTTPConnection",

@@ -34,7 +34,7 @@ class FormFile(Protocol):
 
 
 @dataclass(frozen=True)
-class Form:
+class FormData:
     """A form that was sent.
 
     Attributes:
@@ -57,8 +57,8 @@ def _decode(body: bytes) -> QueryParams:
     return QueryParams(parse_qsl(text, keep_blank_values=True))
 
 
-async def _read(request: Request) -> Form:
-    return Form(decode(await request.body(), FORM_CODEC.media_type, {FORM_CODEC.media_type: FORM_CODEC}))
+async def _read(request: Request) -> FormData:
+    return FormData(decode(await request.body(), FORM_CODEC.media_type, {FORM_CODEC.media_type: FORM_CODEC}))
 
 
 FORM_CODEC = CodecSpec("application/x-www-form-urlencoded", _encode, _decode, _read)

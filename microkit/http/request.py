@@ -14,7 +14,7 @@ from microkit.codecs import is_json, json_loads, media_type
 from microkit.errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 
 from .connection import HTTPConnection
-from .forms import Form
+from .forms import FormData
 from .headers import encode_headers
 
 Receive = Callable[[], Awaitable[Any]]
@@ -34,7 +34,7 @@ class Request(HTTPConnection):
     receive: Receive
     _body: bytes | None = None
     _json: Any = MISSING
-    _form: Form | None = None
+    _form: FormData | None = None
     _started = False
     _complete = False
     _size = 0
@@ -216,7 +216,7 @@ class Request(HTTPConnection):
                 raise BadRequest("The body is not valid JSON.") from None
         return self._json
 
-    async def form(self) -> Form:
+    async def form(self) -> FormData:
         """The form in the body, read by the codec of its media type; may be called repeatedly.
 
         Raises:

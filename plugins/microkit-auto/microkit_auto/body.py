@@ -9,7 +9,7 @@ from typing import Any
 from microkit.call import MISSING
 from microkit.codecs import is_json, media_type
 from microkit.errors import UnsupportedMediaType
-from microkit.http import Form, FormFile, HTTPConnection, QueryParams, Request
+from microkit.http import FormData, FormFile, HTTPConnection, QueryParams, Request
 
 BODY_METHODS = ("POST", "PUT", "PATCH")
 """The methods whose bodies are read (RFC 9110 gives a body of the others no meaning)."""
@@ -27,7 +27,7 @@ class Body:
         error: why it could not be read, for whoever asks for something of it.
     """
 
-    form: Form = field(default_factory=lambda: Form(QueryParams()))
+    form: FormData = field(default_factory=lambda: FormData(QueryParams()))
     document: Any = MISSING
     error: Exception | None = None
 

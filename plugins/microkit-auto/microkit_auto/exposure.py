@@ -62,6 +62,9 @@ def handler(*methods: str, **options: Any) -> Callable[[F], F]:
     mark = Mark(Route("/", methods).methods if methods else None, options)
 
     def decorate(func: F) -> F:
+        target: Any = func
+        if not inspect.isfunction(target):
+            raise ConfigurationError(f"@handler() goes above a method, and {func!r} is none: it takes no `self`.")
         setattr(func, _MARK, mark)
         return func
 
@@ -138,7 +141,16 @@ def handlers_of(cls: type) -> Iterator[tuple[str, Function, Any]]:
 
 
 def _is_handler(name: str, value: Any, base: type) -> bool:
-    if not inspect.isfunction(value) or not _is_site(base) or marked_bindings(value) is not None:
+    if not inspect.isfunction(value):
+        # A static or class method, a property, a cached property or a partial method of a function.
+        inner = [getattr(value, attribute, None) for attribute in ("__wrapped__", "fget", "func")]
+        if _is_site(base) and any(inspect.isfunction(each) and mark_of(each) is not None for each in inner):
+            raise ConfigurationError(
+                f"{base.__qualname__}.{name} has @handler(), but another decorator has made a {type(value).__name__} "
+                f"of it; a handler is a function that takes `self`."
+            )
+        return False
+    if not _is_site(base) or marked_bindings(value) is not None:
         return False
     if mark_of(value) is not None:
         return not name.startswith("__")

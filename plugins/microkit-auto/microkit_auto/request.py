@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
-from microkit import ConfigurationError
+from microkit import ConfigurationError, WebSocket
 from microkit import Request as KernelRequest
-from microkit.call import MISSING, Kind
+from microkit.call import MISSING
 from microkit.http import FormFile, Headers, HTTPConnection
 
 from .body import Body, load_body, loaded_body
@@ -27,7 +27,7 @@ class Request:
     call: HTTPConnection
 
     def __init__(self, call: HTTPConnection | Request) -> None:
-        object.__setattr__(self, "call", call.call if isinstance(call, Request) else call)
+        _set_call(self, call.call if isinstance(call, Request) else call)
 
     def __getattr__(self, name: str) -> Any:
         if name == "call":  # not set yet, which only a copy in the making sees
@@ -147,6 +147,9 @@ class WebSocketRequest(Request):
     __slots__ = ()
 
 
+_set_call: Any = Request.__dict__["call"].__set__  # the slot itself, which `__setattr__` stands before
+
+
 def view_of(call: HTTPConnection) -> Request:
     """The view of a call, by its kind."""
-    return WebSocketRequest(call) if call.kind is Kind.SOCKET else Request(call)
+    return WebSocketRequest(call) if isinstance(call, WebSocket) else Request(call)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from microkit import HTMLResponse, Kind, Reply, StreamingResponse, Trigger
+from microkit import Kind, Reply, StreamingResponse, Trigger
 from microkit.annotations import Parameter
 from microkit.binding import Arguments, Binder, SourceContext
-from microkit.renderers import RendererSpec
+from microkit.http.response import HTML as HTML_TYPE
+from microkit.renderers import RendererSpec, plain_reply
 
 from .settings import AutoSettings
 from .sources import others_of, positional, sources_of
@@ -18,12 +19,16 @@ from .sources import others_of, positional, sources_of
 ROUTER = "auto"
 
 
+def _html(value: str) -> Reply:
+    return plain_reply(value.encode(), HTML_TYPE)
+
+
 def _html_stream(value: Any) -> Reply:
     return StreamingResponse(value, media_type="text/html; charset=utf-8")
 
 
 HTML = (
-    RendererSpec(str, HTMLResponse),
+    RendererSpec(str, _html),
     RendererSpec(types.GeneratorType, _html_stream),
     RendererSpec(types.AsyncGeneratorType, _html_stream),
 )

@@ -203,6 +203,13 @@ def test_handler_refuses_what_it_is_not_for() -> None:
     with pytest.raises(ConfigurationError, match="no HTTP method"):
         handler("GET POST")
 
+    with pytest.raises(ConfigurationError, match="above a method"):
+        handler()(staticmethod(a_function))
+    for wrong in (staticmethod, classmethod, property, functools.lru_cache, functools.cached_property):
+        site = type("Wrong", (App,), {"page": wrong(handler()(lambda self: None))})
+        with pytest.raises(ConfigurationError, match=r"Wrong.page has @handler"):
+            site(discover=False).build()
+
     class Sockets(App):
         @handler("GET")
         async def ws_chat(self, ws: Any) -> None: ...

@@ -117,6 +117,38 @@ async def test_malformed_json_is_refused_before_the_handler(client_for: ClientFo
     assert (response.status_code, ran) == (400, [])
 
 
+@pytest.mark.guarantee("G10")
+async def test_half_a_body_and_too_much_of_it_reach_no_handler(client_for: ClientFor) -> None:
+    ran: list[Any] = []
+
+    class Pay(App):
+        async def pay(self, amount: Any) -> None:
+            ran.append(amount)
+
+        async def nothing(self) -> None:
+            ran.append("nothing")
+
+    app = Pay(discover=False)
+    client = await client_for(app)
+    for path in ("/pay", "/nothing"):
+        assert (await client.post(path, data=[("amount", "1")] * 1001)).status_code == 413
+        events = [
+            {"type": "http.request", "body": b"amount=10", "more_body": True},  # of amount=1000
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive(events: Any = events) -> Any:
+            return events.pop(0)
+
+        async def send(event: Any) -> None:
+            raise AssertionError("nobody is there to read a reply")
+
+        headers = [(b"content-type", FORM.encode()), (b"content-length", b"11")]
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+        await app(scope, receive, send)
+    assert ran == []
+
+
 @pytest.mark.parametrize("document", [[1], "text", None, 5])
 async def test_json_that_is_no_object_has_no_members(client_for: ClientFor, document: Any) -> None:
     client = await client_for(Site(discover=False))

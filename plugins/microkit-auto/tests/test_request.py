@@ -171,6 +171,24 @@ async def test_concurrent_calls_never_see_each_others(client_for: ClientFor) -> 
 
 
 @pytest.mark.feature("F004-14")
+async def test_sync_handlers_have_it_in_their_thread(client_for: ClientFor) -> None:
+    class Plain(App):
+        def page(self) -> Any:
+            return [self.request.query("n"), self.request.method]
+
+    client = await client_for(Plain(discover=False))
+    got: list[Any] = []
+
+    async def ask(number: int) -> None:
+        got.append((await client.get(f"/page?n={number}")).json())
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(ask, number)
+    assert sorted(got) == [[str(number), "GET"] for number in range(10)]
+
+
+@pytest.mark.feature("F004-14")
 async def test_sync_generators_have_it_in_their_thread(client_for: ClientFor) -> None:
     app = Slow(discover=False)
     app.waiting = 19

@@ -39,7 +39,7 @@ from microkit.dispatch import handle_message
 from microkit.endpoint import Binding, Endpoint
 from microkit.executor import ExecutorSpec
 from microkit.hookspecs import hookimpl
-from microkit.http import Form, QueryParams, TextResponse
+from microkit.http import FormData, QueryParams, TextResponse
 from microkit.inspect import AppInfo, Section
 from microkit.observe import Observer
 from microkit.plan import Plan
@@ -247,7 +247,7 @@ class SentFile:
     content: AsyncIterator[bytes]
 
 
-async def _read_form(request: Request) -> Form:
+async def _read_form(request: Request) -> FormData:
     """A form of lines `name=value`. A line `name@filename` begins a file: all that follows, read while it arrives."""
     fields: list[tuple[str, str]] = []
     pieces, text = request.stream(), b""
@@ -258,9 +258,9 @@ async def _read_form(request: Request) -> Form:
                 name, filename = line.decode().split("@", 1)
                 begun = b"\n".join([*complete[number + 1 :], text])
                 file = SentFile(filename.rpartition("/")[2], "application/octet-stream", _rest(begun, pieces))
-                return Form(QueryParams(fields), {name: [file]})
+                return FormData(QueryParams(fields), {name: [file]})
             fields.append(_field(line))
-    return Form(QueryParams(fields if not text else [*fields, _field(text)]))
+    return FormData(QueryParams(fields if not text else [*fields, _field(text)]))
 
 
 def _field(line: bytes) -> tuple[str, str]:
