@@ -18,23 +18,25 @@ import anyio
 T = TypeVar("T")
 
 
-class _Watched(Generic[T]):
-    """Await a coroutine, and call `suspended()` before its first suspension."""
+class _Rest(Generic[T]):
+    """Await the rest of a coroutine that was begun, and call `suspended()` before each suspension, until it is True.
 
-    __slots__ = ("_coroutine", "_suspended")
+    Args:
+        coroutine: what was begun.
+        trap: what its first suspension handed up.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], suspended: Callable[[], None]) -> None:
+    __slots__ = ("_coroutine", "_suspended", "_trap")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], trap: Any, suspended: Callable[[], bool]) -> None:
         self._coroutine = coroutine
+        self._trap = trap
         self._suspended = suspended
 
     def __await__(self) -> Generator[Any, Any, T]:
-        coroutine = self._coroutine
-        try:
-            trap = coroutine.send(None)
-        except StopIteration as done:
-            return done.value
-        self._suspended()
+        coroutine, trap, settled = self._coroutine, self._trap, False
         while True:
+            settled = settled or self._suspended()
             try:
                 answer = yield trap
             except BaseException as exc:
@@ -51,30 +53,64 @@ class _Watched(Generic[T]):
 async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
     """Await `coroutine`, which has `seconds` from its first suspension on.
 
-    The coroutine must not leave a cancel scope that was entered before. If it is inside of one of its own when it first
-    suspends, it is not bounded, since a scope entered that late would cross its own.
+    The coroutine must not leave a cancel scope that was entered before. While it is inside of one of its own it is not
+    bounded, since a scope entered that late would cross its own.
 
     Raises:
         TimeoutError: it took longer.
     """
-    scope: anyio.CancelScope | None = None
     around = current_scope()
+    try:
+        trap = coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    return await _limited(seconds, coroutine, trap, around, lent=False)
 
-    def limit() -> None:
+
+async def unshielded(seconds: float | None, coroutine: Coroutine[Any, Any, T], trap: Any) -> T:
+    """Await the rest of a teardown in a task that had no cancel scope before what is torn down was entered.
+
+    No scope can cancel such a task, so there is nothing to keep away; the teardown is bounded only. It may leave scopes
+    that it holds: until they are left, theirs is the deadline.
+
+    Args:
+        seconds: how long it may take; None: without limit, and wherever it is.
+        coroutine: the teardown, begun.
+        trap: what its first suspension handed up.
+
+    Raises:
+        TimeoutError: it took longer, and was cut.
+    """
+    if seconds is None:
+        return await _Rest(coroutine, trap, lambda: True)
+    return await _limited(seconds, coroutine, trap, None, lent=True)
+
+
+async def _limited(seconds: float, coroutine: Coroutine[Any, Any, T], trap: Any, around: object, *, lent: bool) -> T:
+    scope: anyio.CancelScope | None = None
+    end = anyio.current_time() + seconds
+
+    def limit() -> bool:
         nonlocal scope
-        if current_scope() is not around:
-            return
-        scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
-        scope.__enter__()
+        innermost: Any = current_scope()
+        if innermost is around:
+            scope = anyio.CancelScope(deadline=end)
+            scope.__enter__()
+            return True
+        if lent:
+            innermost.deadline = min(innermost.deadline, end)
+        return False
 
     try:
-        result = await _Watched(coroutine, limit)
+        result = await _Rest(coroutine, trap, limit)
     except BaseException as exc:
         if scope is not None and scope.__exit__(type(exc), exc, exc.__traceback__):
             raise TimeoutError from None
         raise
     if scope is not None:
         scope.__exit__(None, None, None)
+    elif lent and anyio.current_time() >= end:
+        raise TimeoutError
     return result
 
 
@@ -90,15 +126,20 @@ async def protected(shield: anyio.CancelScope, grace: float, coroutine: Coroutin
 
     limited = False
 
-    def limit() -> None:
+    def limit() -> bool:
         nonlocal limited
         limited = True
         shield.deadline = anyio.current_time() + grace
+        return True
 
     # Shielded from the start: a checkpoint that begins unshielded in a cancelled scope waits for its cancellation.
     shield.shield = True
     try:
-        return await _Watched(coroutine, limit)
+        try:
+            trap = coroutine.send(None)
+        except StopIteration as done:
+            return done.value
+        return await _Rest(coroutine, trap, limit)
     finally:
         if not shield.cancel_called:
             shield.shield = False
@@ -106,19 +147,35 @@ async def protected(shield: anyio.CancelScope, grace: float, coroutine: Coroutin
                 shield.deadline = math.inf
 
 
-def current_scope() -> object:
-    """The innermost cancel scope of this task, to be compared only. anyio has no public name for that.
+_UNKNOWN = object()
+
+
+def scope_reader() -> Callable[[], object]:
+    """How the innermost cancel scope of the running task is read on the backend that runs. anyio has no name for that.
 
     Returns:
-        None where it cannot be found out.
+        A function whose results are to be compared; None is a task without any scope. Where that cannot be found out,
+        it is always the same object.
     """
     trio: Any = sys.modules.get("trio")
     try:
         if trio is not None and trio.lowlevel.in_trio_run():
-            return trio.lowlevel.current_task()._cancel_status
+            current_task = trio.lowlevel.current_task
+            _ = current_task()._cancel_status
+            return lambda: current_task()._cancel_status
         # A dictionary with weak keys; its own methods cost more than the whole rest.
-        states: Any = sys.modules["anyio._backends._asyncio"]._task_states.data
-        state = states.get(ref(sys.modules["asyncio"].current_task()))
+        state_of = sys.modules["anyio._backends._asyncio"]._task_states.data.get
+        current = sys.modules["asyncio"].current_task
+    except (AttributeError, KeyError):
+        return lambda: _UNKNOWN
+
+    def read() -> object:
+        state = state_of(ref(current()))
         return None if state is None else state.cancel_scope
-    except (AttributeError, KeyError, TypeError):
-        return None
+
+    return read
+
+
+def current_scope() -> object:
+    """The innermost cancel scope of this task, as `scope_reader` tells it."""
+    return scope_reader()()

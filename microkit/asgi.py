@@ -15,8 +15,8 @@ from .call import Reply
 from .errors import ClientDisconnect, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
-from .http.response import JSON, encode_body
-from .renderers import internal_error
+from .http.response import JSON, encode_body, encode_piece
+from .renderers import internal_error, json_reply
 from .sockets import serve_socket
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _logger = logging.getLogger("microkit.asgi")
 
 _LENGTHS = tuple((b"content-length", b"%d" % n) for n in range(4096))
 _BODYLESS = (204, 304)
+_ONLY_JSON = (JSON,)
 _new = Request.__new__
 
 
@@ -44,51 +45,59 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     request.scope = scope
     request.receive = receive
     request.app = app
-    if len(scope["headers"]) > app.settings.max_headers:
-        plan, request.values = app.compiled.http.refuse_headers(scope["method"], request)
-    else:
-        plan, request.values = app.compiled.http.match(scope["method"], scope, request)
+    plan, request.values = app.compiled.http.match(scope["method"], scope, request)
     request.plan = plan
 
-    if not plan.plain or app.observers:
+    if not plan.plain:
         await dispatch.run(request, _deliverer(request, send))
         return
-    if plan.shielded:
-        reply = await _invoke_shielded(request, send)
-        if reply is None:
-            return
-    else:
-        try:
-            reply = await plan.invoke(request)
-        except BaseException as exc:
-            await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
-            raise
-    body, status = reply.body, reply._http
-    if status is None:
-        status = reply.http_status
-    if type(body) is not bytes or not body or request._exits or status in _BODYLESS:
-        await dispatch.conclude(request, reply, _deliverer(request, send))
-        return
-    # The common case: nothing is open any more, so delivery is two messages.
-    headers = reply.raw_headers
-    if len(headers) != 1 or headers[0] is not JSON:
-        headers = [pair for pair in headers if pair[0] != b"content-length"]
-    size = len(body)
-    headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
+    finished = dispatch.observe(request) if app.observers else None
     try:
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-    except OSError:
-        _left(request)
-    if request._background is not None:
-        await dispatch.after_delivery(request)
+        if plan.shielded and app.runtime.innermost_scope() is not None:
+            reply, sent = await _invoke_shielded(request, send)
+        else:
+            sent = False
+            try:
+                reply = await plan.answer(request)
+            except BaseException as exc:
+                await dispatch.close_scopes(request, exc)  # cancelled after the plan left a stream's scope open
+                raise
+        if type(reply) is bytes:
+            body, status, headers = reply, 200, _ONLY_JSON
+        else:
+            body, status, headers = reply.body, reply._http, reply.raw_headers
+            if status is None:
+                status = reply.http_status
+            if sent or type(body) is not bytes or not body or request._exits or status in _BODYLESS:
+                body = None
+                if not sent:
+                    reply = await dispatch.conclude(request, reply, _deliverer(request, send))
+            elif len(headers) != 1 or headers[0] is not JSON:
+                headers = [pair for pair in headers if pair[0] != b"content-length"]
+        if body is not None:
+            # The common case: nothing is open any more, so delivery is two messages.
+            size = len(body)
+            headers = [*headers, _LENGTHS[size] if size < 4096 else (b"content-length", b"%d" % size)]
+            try:
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+            except OSError:
+                _left(request)
+            if request._background is not None:
+                await dispatch.after_delivery(request)
+    except BaseException as exc:
+        if finished is not None:
+            finished(dispatch.ended_by(exc))
+        raise
+    if finished is not None:
+        finished(json_reply(reply) if isinstance(reply, bytes) else reply)
 
 
-async def _invoke_shielded(request: Request, send: Any) -> Reply | None:
+async def _invoke_shielded(request: Request, send: Any) -> tuple[Reply, bool]:
     """Run a plan whose teardowns may suspend; a stream is sent to its end here, inside of the scope that shields them.
 
     Returns:
-        The reply to send, or None if it was sent.
+        The reply, and whether it was sent.
     """
     with request.app.runtime.new_scope() as request._shield:
         try:
@@ -97,10 +106,9 @@ async def _invoke_shielded(request: Request, send: Any) -> Reply | None:
             await dispatch.close_scopes(request, exc)
             raise
         if request._exits:
-            await dispatch.conclude(request, reply, _deliverer(request, send))
-            return None
-        return reply
-    return dispatch.cut_reply(request)
+            return await dispatch.conclude(request, reply, _deliverer(request, send)), True
+        return reply, False
+    return dispatch.cut_reply(request), False
 
 
 def _deliverer(request: Request, send: Any) -> dispatch.Deliver:
@@ -184,25 +192,26 @@ async def _stream(request: Request, reply: Reply, send: Any) -> None:
     """
     length = next((int(value) for name, value in reply.raw_headers if name == b"content-length"), None)
     last, size = b"", 0
-    failure: Exception | None = ClientDisconnect("the client left before the end of its reply")
+    failure: Exception | None = ClientDisconnect(dispatch.LEFT)
 
-    async def emit(piece: Any) -> None:
+    def event_of(piece: Any) -> dict[str, Any] | None:
         nonlocal last, size
         if type(piece) is not bytes:
-            piece = encode_body(piece)
-        size += len(piece)
-        if length is not None and size > length:
-            raise RuntimeError(f"the stream is longer than the {length} bytes of its Content-Length")
-        if size == length and piece:
-            last = piece  # it completes the reply, so it waits for the teardown
-        elif piece:
-            await _send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+            piece = encode_piece(piece)
+        if length is not None:
+            size += len(piece)
+            if size > length:
+                raise RuntimeError(f"the stream is longer than the {length} bytes of its Content-Length")
+            if size == length and piece:
+                last = piece  # it completes the reply, so it waits for the teardown
+                return None
+        return {"type": "http.response.body", "body": piece, "more_body": True} if piece else None
 
     await _send(send, {"type": "http.response.start", "status": reply.http_status, "headers": list(reply.raw_headers)})
     async with anyio.create_task_group() as group:
         if request.fully_read:
             group.start_soon(_watch, request, group.cancel_scope)
-        failure = await dispatch.drain(request, reply.body, emit)
+        failure = await dispatch.drain(request, reply.body, send, event_of)
         group.cancel_scope.cancel()
     if failure is None and length is not None and size < length:
         failure = RuntimeError(f"the stream ended after {size} of the {length} bytes of its Content-Length")
@@ -226,7 +235,7 @@ async def _send(send: Any, event: dict[str, Any]) -> None:
     try:
         await send(event)
     except OSError as exc:
-        raise ClientDisconnect("the client left before the end of its reply") from exc
+        raise ClientDisconnect(dispatch.LEFT) from exc
 
 
 async def _watch(request: Request, scope: anyio.CancelScope) -> None:

@@ -196,12 +196,12 @@ class Builder:
             for spec in {spec.name: spec for spec, _ in rows}.values():
                 check_conflicts([entry for each, entry in rows if each.name == spec.name], lambda plan: plan.endpoint)
         http += _head_rows(http)
-        slash = self.app.settings.trailing_slash
+        settings = self.app.settings
         default = self.app.router_spec
         order = lambda rows: sorted(rows, key=lambda row: (row[0] is not default, row[0].name))  # noqa: E731
         return Table(
-            PathTable(order(http), self._fallbacks(Kind.HTTP), slash),
-            PathTable(order(sockets), self._fallbacks(Kind.SOCKET), slash),
+            PathTable(order(http), self._fallbacks(Kind.HTTP), settings),
+            PathTable(order(sockets), self._fallbacks(Kind.SOCKET), settings),
             procedures,
             events,
             ticks,

@@ -81,7 +81,8 @@ class Call:
     _error: BaseException | None = None  # what the handler, its stream or a teardown raised
     _delivered = False
     _shield: Any = None
-    _open_from: tuple[int, int] | None = None  # exits and instances before a core whose stream is open
+    _outer = 0, 1  # exits and instances of the outer scope, which are there before the core
+    _open = False  # the core has left a stream, and with it its scope, open
     _exits: Any = None
     _late_exits: Any = None
 

@@ -13,8 +13,10 @@ import anyio
 from ._deadline import protected
 from .background import run_background
 from .call import Call, Kind, Reply, RpcRequest, Tick
-from .errors import PublicError, StatusCode, alone
-from .graph import leave_scope
+from .errors import ClientDisconnect, PublicError, StatusCode, alone
+from .graph import cut_error, leave_scope
+from .http import Request
+from .http.response import encode_piece
 from .messages import Batch, Message
 from .renderers import internal_error
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 Deliver = Callable[[Reply], Awaitable[None]]
+
+LEFT = "the client left before the end of its reply"
 
 _logger = logging.getLogger("microkit.dispatch")
 
@@ -37,15 +41,19 @@ async def run(call: Call, deliver: Deliver) -> Reply:
     Returns:
         The reply that was delivered.
     """
-    finished = _observe(call)
+    finished = observe(call)
     try:
         reply = await _shielded(call, deliver) if call.plan.shielded else await _in_group(call, deliver)
     except BaseException as exc:
-        status = StatusCode.INTERNAL if isinstance(exc, Exception) else StatusCode.CANCELLED
-        finished(Reply(status=status, error=exc))
+        finished(ended_by(exc))
         raise
     finished(reply)
     return reply
+
+
+def ended_by(exc: BaseException) -> Reply:
+    """What observers are told of a call that was not delivered: it failed, or was cancelled."""
+    return Reply(status=StatusCode.INTERNAL if isinstance(exc, Exception) else StatusCode.CANCELLED, error=exc)
 
 
 async def _shielded(call: Call, deliver: Deliver) -> Reply:
@@ -61,12 +69,7 @@ async def _shielded(call: Call, deliver: Deliver) -> Reply:
 
 def cut_reply(call: Call) -> Reply:
     """The reply of a call whose teardown took longer than it may."""
-    return internal_error(call, cut_error(call))
-
-
-def cut_error(call: Call) -> TimeoutError:
-    """What is wrong with a call whose teardown took longer than it may."""
-    return TimeoutError(f"a teardown took longer than {call.app.settings.teardown_timeout:g} seconds and was cut")
+    return internal_error(call, cut_error(call.app.settings.teardown_timeout))
 
 
 async def _in_group(call: Call, deliver: Deliver) -> Reply:
@@ -90,7 +93,7 @@ async def _invoke(call: Call, deliver: Deliver) -> Reply:
         raise
 
 
-def _observe(call: Call) -> Callable[[Reply], None]:
+def observe(call: Call) -> Callable[[Reply], None]:
     """Tell the observers that a call starts. Returns what tells them that it ended."""
     observers = call.app.observers
     if not observers:
@@ -143,7 +146,7 @@ async def close_scopes(call: Call, exc: BaseException | None, *, late: bool = Tr
         exc: what the teardowns see.
         late: the background scope as well.
     """
-    grace = call.app.settings.teardown_timeout
+    grace = call.plan.grace
     failure = await leave_scope(call._exits, exc, grace, call._shield) if call._exits else None
     if late and call._late_exits:
         late_failure = await leave_scope(call._late_exits, exc, grace, call._shield)
@@ -164,11 +167,14 @@ async def after_delivery(call: Call) -> None:
             call.app.runtime.background.discard(scope)
 
 
-async def drain(call: Call, stream: Any, emit: Callable[[Any], Awaitable[None]]) -> Exception | None:
-    """Emit the items of a stream, and close it. The call's scopes stay open: they are not this function's.
+async def drain(
+    call: Call, stream: Any, send: Callable[[Any], Awaitable[None]], event_of: Callable[[Any], Any]
+) -> Exception | None:
+    """Send the items of a stream, and close it. The call's scopes stay open: they are not this function's.
 
     Args:
-        emit: sends one item.
+        send: sends an event; an OSError of it means that the client is gone.
+        event_of: an item as an event; None if nothing is to be sent of it.
 
     Returns:
         What failed, if anything; the end marker must then be withheld.
@@ -179,7 +185,11 @@ async def drain(call: Call, stream: Any, emit: Callable[[Any], Awaitable[None]])
     with anyio.CancelScope() as shield:
         try:
             async for item in stream:
-                await emit(item)
+                if (event := event_of(item)) is not None:
+                    try:
+                        await send(event)
+                    except OSError as exc:
+                        raise ClientDisconnect(LEFT) from exc
         except Exception as exc:
             error = exc
         finally:
@@ -231,8 +241,6 @@ async def finish_stream(call: Call, error: Exception | None) -> Exception | None
 
 async def handle(app: App, call: Call) -> Reply:
     """Run a request that was made by hand and return its reply; the body of a streamed one ends the call."""
-    from .http import Request
-
     if isinstance(call, RpcRequest):
         call.app, call.plan = app, _procedure(app, call.name)
     elif isinstance(call, Request):
@@ -269,15 +277,17 @@ async def handle(app: App, call: Call) -> Reply:
 async def _read_body(reply: Reply) -> None:
     if reply.streams:
         pieces: Any = reply.body
-        reply.body = b"".join([piece async for piece in pieces])
+        reply.body = b"".join([encode_piece(piece) async for piece in pieces])
 
 
 async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, ended: anyio.Event) -> None:
+    event_of = encode_piece if call.kind is Kind.HTTP else _itself
+
     async def deliver(reply: Reply) -> None:
         stream: Any = reply.body if reply.streams else None
         await handover.send(reply)
         if stream is not None:
-            failure = await finish_stream(call, await drain(call, stream, handover.send))
+            failure = await finish_stream(call, await drain(call, stream, handover.send, event_of))
             if failure is not None:
                 raise failure
 
@@ -294,6 +304,10 @@ async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, end
                     _logger.error("call %s failed after its caller had left", call.id, exc_info=exc)
             finally:
                 ended.set()
+
+
+def _itself(item: Any) -> Any:
+    return item
 
 
 async def _received(replies: Any, scope: anyio.CancelScope, ended: anyio.Event) -> AsyncIterator[Any]:
@@ -413,7 +427,7 @@ class MessageScope:
         except BaseException as error:
             if not scope.__exit__(type(error), error, error.__traceback__):
                 raise
-            failure = cut_error(message)
+            failure = cut_error(message.app.settings.teardown_timeout)
         else:
             scope.__exit__(None, None, None)
         settlement = message.settlement

@@ -12,13 +12,14 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
 from . import annotations
-from ._deadline import protected
+from ._deadline import protected, unshielded
 from .call import MISSING
 from .di import Scope
 
@@ -137,7 +138,8 @@ def disposal_of(factory: Any, key: Any) -> Dispose:
 
 # -- entering and leaving ----------------------------------------------------------------------------------------------
 
-Exit = partial[Any]  # of what is left, taking the exception that its scope ended with
+# An async generator, or what leaves something else: a partial that takes the exception that its scope ended with.
+Exit = AsyncGeneratorType[Any, Any] | partial[Any]
 
 
 async def enter(node: Node, args: Sequence[Any], exits: list[Exit]) -> Any:
@@ -146,7 +148,8 @@ async def enter(node: Node, args: Sequence[Any], exits: list[Exit]) -> Any:
     value = await anyio.to_thread.run_sync(partial(node.func, *args)) if node.thread else node.func(*args)
     mode = node.mode
     if mode is Mode.ASYNC_GENERATOR or (mode is Mode.WRAPPER and inspect.isasyncgen(value)):
-        exits_with, value = partial(_leave_async_generator, value), await anext(value, MISSING)
+        exits_with: Exit = value
+        value = await anext(value, MISSING)
     elif mode is Mode.GENERATOR or (mode is Mode.WRAPPER and inspect.isgenerator(value)):
         exits_with = partial(_leave_generator, value, node.thread)
         value = await anyio.to_thread.run_sync(next, value, MISSING) if node.thread else next(value, MISSING)
@@ -157,7 +160,7 @@ async def enter(node: Node, args: Sequence[Any], exits: list[Exit]) -> Any:
             await _enter_service(node.dispose, value, exits)
         return value
     if value is MISSING:
-        raise RuntimeError(f"the dependency {node.label} yielded nothing")
+        raise _yielded_nothing(node)
     exits.append(exits_with)
     return value
 
@@ -170,11 +173,7 @@ async def _enter_service(dispose: Dispose, service: Any, exits: list[Exit]) -> N
     exits.append(partial(_leave_service, service, dispose))
 
 
-async def _leave_async_generator(agen: Any, exc: BaseException | None) -> None:
-    try:
-        await (agen.__anext__() if exc is None else agen.athrow(exc))
-    except StopAsyncIteration:
-        return
+async def _end_twice(agen: Any) -> None:
     await agen.aclose()
     raise RuntimeError(f"the dependency {agen.__qualname__} yielded more than once")
 
@@ -211,21 +210,35 @@ async def run_hook(hook: Callable[..., Any], value: Any, exc: BaseException | No
 
 
 async def leave_scope(
-    exits: list[Exit], exc: BaseException | None, grace: float, shield: anyio.CancelScope | None, depth: int = 0
+    exits: list[Exit], exc: BaseException | None, grace: float | None, shield: anyio.CancelScope | None, depth: int = 0
 ) -> BaseException | None:
     """Leave what is in `exits`, last entered first; one failure does not stop the others.
 
     Args:
         exits: emptied, down to `depth`.
         exc: what each teardown sees; after a failing one, the others see its failure.
-        grace: seconds for which cancellation from outside is kept away.
-        shield: a scope that was entered before any of the exits; None if none of them can suspend.
+        grace: seconds that this may take, cancellation from outside kept away; None if nothing of it can suspend.
+        shield: a scope that was entered before any of the exits; None if the task was in no scope then.
 
     Returns:
         The first failure, if any; the others are logged here, and that one too if the scope was cancelled.
     """
     leaving = _unwind(exits, exc, depth)
-    return await (leaving if shield is None else protected(shield, grace, leaving))
+    if shield is not None and grace is not None:
+        return await protected(shield, grace, leaving)
+    try:
+        trap = leaving.send(None)
+    except StopIteration as done:  # as nearly always, nothing had to be waited for
+        return done.value
+    try:
+        return await unshielded(grace, leaving, trap)
+    except TimeoutError:
+        return cut_error(grace or 0)
+
+
+def cut_error(grace: float) -> TimeoutError:
+    """What is wrong with a scope whose teardown took longer than it may."""
+    return TimeoutError(f"a teardown took longer than {grace:g} seconds and was cut")
 
 
 async def _unwind(exits: list[Exit], exc: BaseException | None, depth: int) -> BaseException | None:
@@ -235,14 +248,22 @@ async def _unwind(exits: list[Exit], exc: BaseException | None, depth: int) -> B
     while len(exits) > depth:
         leave = exits.pop()
         try:
-            await leave(exc)
+            if type(leave) is AsyncGeneratorType:
+                try:
+                    await (leave.__anext__() if exc is None else leave.athrow(exc))
+                except StopAsyncIteration:
+                    continue
+                await _end_twice(leave)
+            else:
+                await leave(exc)
         except BaseException as error:
             if _passed_on(error, exc):
                 continue
             if not isinstance(error, Exception):
                 fatal = fatal or error
             elif failure is not None or cancelled:
-                _logger.error("leaving %s failed", annotations.describe(leave.args[0]), exc_info=error)
+                what = leave.args[0] if isinstance(leave, partial) else leave
+                _logger.error("leaving %s failed", annotations.describe(what), exc_info=error)
             failure = failure or error
             exc = exc or error
     if fatal is not None:
@@ -259,7 +280,10 @@ def _passed_on(error: BaseException, exc: BaseException | None) -> bool:
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
-_OWNED, _ENTERED = -1, -2  # steps beside the modes: what a longer scope owns; what is not simply called
+# What a step does: call, await a call, begin an async generator of the call's scope, ask the owner of a longer scope,
+# or whatever `enter` does.
+_CALLED, _AWAITED, _BEGUN, _OWNED, _ENTERED = range(5)
+_PLAIN_STEPS = {Mode.SYNC: _CALLED, Mode.ASYNC: _AWAITED, Mode.ASYNC_GENERATOR: _BEGUN}
 
 
 class Steps:
@@ -303,13 +327,8 @@ class Steps:
             if node.scope is Scope.APP and node in owner.instances:
                 self.template[slot] = owner.instances[node]
                 continue
-            step = int(node.mode)
-            if node.scope is Scope.APP or (node.scope is Scope.CONNECTION):
-                step = _OWNED
-            elif node.thread or step > Mode.ASYNC_GENERATOR or node.dispose is not Dispose.NOTHING:
-                step = _ENTERED
             args = tuple(self.slots[each] for each in node.args) if node.scope is not Scope.APP else ()
-            self._compiled.append((slot, step, node.func, args, node))
+            self._compiled.append((slot, _step_of(node), node.func, args, node))
 
     @property
     def idle(self) -> bool:
@@ -329,7 +348,7 @@ class Steps:
     @property
     def purely_sync(self) -> bool:
         """Whether every step is a plain call on the event loop."""
-        return all(step[1] == Mode.SYNC for step in self._compiled)
+        return all(step[1] == _CALLED for step in self._compiled)
 
     def run_sync(self, frame: list[Any]) -> None:
         """Run steps that are `purely_sync`."""
@@ -339,27 +358,39 @@ class Steps:
     async def run(self, frame: list[Any], exits: list[Exit], late_exits: list[Exit]) -> None:
         """Run all steps; what was entered is recorded in `exits` (background scope: in `late_exits`)."""
         for slot, step, func, args, node in self._compiled:
-            given = [frame[i] for i in args]
-            if step == Mode.SYNC:
-                frame[slot] = func(*given)
-            elif step == Mode.ASYNC:
-                frame[slot] = await func(*given)
-            elif step == Mode.ASYNC_GENERATOR and node.scope is Scope.CALL:
-                agen = func(*given)
-                frame[slot] = await anext(agen, MISSING)
-                exits.append(partial(_leave_async_generator, agen))
-                if frame[slot] is MISSING:
-                    exits.pop()
-                    raise RuntimeError(f"the dependency {node.label} yielded nothing")
+            if step == _CALLED:
+                frame[slot] = func(*[frame[i] for i in args]) if args else func()
+            elif step == _AWAITED:
+                frame[slot] = await (func(*[frame[i] for i in args]) if args else func())
+            elif step == _BEGUN:
+                agen = func(*[frame[i] for i in args]) if args else func()
+                frame[slot] = value = await anext(agen, MISSING)
+                if value is MISSING:
+                    raise _yielded_nothing(node)
+                exits.append(agen)
             elif step == _OWNED and (owner := _owner(node, frame[0])) is not None:
                 frame[slot] = await owner.get(node)
             else:
+                given = [frame[i] for i in args]
                 frame[slot] = await enter(node, given, late_exits if node.scope is Scope.BACKGROUND else exits)
 
     async def run_dynamic(self, frame: list[Any], scope: CallScope) -> None:
         """Run all steps, except what a container had made before."""
         for slot, _step, _func, _args, node in self._compiled:
             frame[slot] = await scope.get(node)
+
+
+def _step_of(node: Node) -> int:
+    if node.scope in (Scope.APP, Scope.CONNECTION):
+        return _OWNED
+    plain = not node.thread and node.dispose is Dispose.NOTHING
+    if not plain or (node.mode is Mode.ASYNC_GENERATOR and node.scope is not Scope.CALL):
+        return _ENTERED
+    return _PLAIN_STEPS.get(node.mode, _ENTERED)
+
+
+def _yielded_nothing(node: Node) -> RuntimeError:
+    return RuntimeError(f"the dependency {node.label} yielded nothing")
 
 
 def _owner(node: Node, call: Any) -> ScopeOwner | None:

@@ -88,20 +88,19 @@ def repeatable(core: Invoke) -> Invoke:
     either case, and the stream, which may stand on it, is closed before."""
 
     async def run(call: Any) -> Reply:
-        if call._open_from is not None:
-            depth, made = call._open_from
-            call._open_from = None
-            await leave_scope(call._exits, None, call.app.settings.teardown_timeout, call._shield, depth)
+        if call._open:
+            call._open = False
+            depth, made = call._outer
+            await leave_scope(call._exits, None, call.plan.grace, call._shield, depth)
             if call.live_scope is not None:
                 call.live_scope.cut(made)
-        before = len(call._exits or ()), len(call.live_scope.instances) if call.live_scope is not None else 1
         reply = await core(call)
-        if type(reply.body) is not bytes and hasattr(reply.body, "aclose"):
-            if call._exits is None:
-                call._exits = []
-            call._exits.append(partial(_close_stream, reply.body))
-        if call._exits and len(call._exits) > before[0]:
-            call._open_from = before
+        if type(reply.body) is not bytes:
+            if hasattr(reply.body, "aclose"):
+                if call._exits is None:
+                    call._exits = []
+                call._exits.append(partial(_close_stream, reply.body))
+            call._open = bool(call._exits) and len(call._exits) > call._outer[0]
         return reply
 
     return run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from . import _bridge
-from ._deadline import protected
+from ._deadline import current_scope, protected, scope_reader
 from .annotations import describe
 from .di import Scope
 from .errors import ConfigurationError, MicrokitError, StartupError
@@ -53,6 +53,7 @@ class Runtime:
         self.state: dict[str, Any] = {}
         self.tasks: Any = None
         self.new_scope: type[anyio.CancelScope] = anyio.CancelScope
+        self.innermost_scope: Callable[[], object] = current_scope
         self.running = False
         self.ready = False
         self.processes = 1
@@ -156,6 +157,7 @@ class Runtime:
                 # Entered before everything that shutdown leaves, so that it can shield that.
                 with anyio.CancelScope() as self._shield:
                     self.new_scope = type(self._shield)  # the backend's own: anyio's face looks it up at each call
+                    self.innermost_scope = scope_reader()
                     try:
                         await self._start(undo)
                         self.running = self.ready = True

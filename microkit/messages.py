@@ -21,6 +21,8 @@ class Message(Call):
         source, name: who published it and what happened; `queue` for plain queues.
         headers: the message's headers.
         attempt: 1 for the first delivery.
+        message_id: the same for all copies of it.
+        correlation_id, reply_to: of a request that waits for a reply.
         settlement: how it will be answered.
     """
 
@@ -38,6 +40,8 @@ class Message(Call):
         content_type: str = "application/json",
         attempt: int = 1,
         message_id: str | None = None,
+        correlation_id: str = "",
+        reply_to: str = "",
         settlement: Settlement | None = None,
     ) -> None:
         self.body = body
@@ -49,6 +53,8 @@ class Message(Call):
         self.content_type = content_type
         self.attempt = attempt
         self.message_id = message_id
+        self.correlation_id = correlation_id
+        self.reply_to = reply_to
         self.settlement = settlement
         self._own_scope: Any = None
 

@@ -41,11 +41,16 @@ class Plan:
         ingress: name of the ingress that serves the binding; empty for what the kernel adds itself.
         value_names: names of the path values.
         layers: the middleware, outermost first.
+        renderers: for the handler's results.
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
         invoke: runs a call through everything; never raises but for cancellation.
-        around: what `modify_plan` puts around all of it, middleware and scopes included; the first is innermost.
-        shielded: something must be left that may suspend, so the call runs in a scope that can shield it.
+        answer: the same, but may give the bytes of a JSON document for a reply that holds nothing else.
+        around: what `modify_plan` puts around `invoke` and `answer`, middleware and scopes included; the first is
+            innermost.
+        late: something may be left after the background tasks.
+        shielded: something must be left that may suspend, so cancellation is kept away from that.
+        grace: seconds for what must be left; None if none of it can suspend.
         plain: what it needs is over once its reply is delivered, and the method is not HEAD.
     """
 
@@ -91,12 +96,18 @@ class Plan:
         self.inner.add(self.nodes)
         self.app_nodes = [node for steps in (self.outer, self.inner) for node in steps.order if node.scope is Scope.APP]
         self.invoke: Invoke = self._not_frozen
+        self.answer: Any = self._not_frozen
         self.plain = False
         # A container can make call-scoped services at any time, so it counts as a declared need for a scope.
         self.dynamic = self.outer.dynamic or self.inner.dynamic
         self.scoped = self.outer.needs_exits or self.inner.needs_exits
         self.around: list[Callable[[Invoke], Invoke]] = []
+        self.renderers = app.renderers.extended(binding.trigger.renderers)
         self.shielded = any(node.may_suspend_at_exit for node in self._all_nodes() if node.scope is not Scope.APP)
+        self.late = self.dynamic or any(
+            node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes()
+        )
+        self.grace = app.settings.teardown_timeout if self.shielded else None
 
     def _all_nodes(self) -> list[Node]:
         return [*self.outer.order, *self.inner.order]
@@ -111,6 +122,7 @@ class Plan:
         owner = self.app.owner
         self.outer.compile(owner)
         self.inner.compile(owner)
+        self.answer = None
         call = self._core()
         if self.layers:
             call = repeatable(call)
@@ -118,11 +130,11 @@ class Plan:
             call = wrapped(layer, call, self.outer, self.app.renderers)
         if not self.outer.idle:
             call = self._with_outer_scope(call)
+        answer = self.answer
         for around in self.around:
-            call = around(call)
-        self.invoke = call
-        late = any(node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes())
-        self.plain = not (late or self.dynamic or self.grouped or self._may_be_head())
+            call, answer = around(call), answer and around(answer)
+        self.invoke, self.answer = call, answer or call
+        self.plain = not (self.late or self.grouped or self._may_be_head())
 
     def _may_be_head(self) -> bool:
         methods = getattr(self.binding.trigger, "methods", ())
@@ -134,7 +146,9 @@ class Plan:
 
     def open(self, call: Any) -> list[Any]:
         """Give a call its frame, and what its scopes are recorded in."""
-        call._exits, call._late_exits = call._exits or [], call._late_exits or []
+        call._exits = call._exits or []
+        if self.late:
+            call._late_exits = call._late_exits or []
         frame = call._frame = self.inner.template[:]
         frame[0] = call
         if self.dynamic:
@@ -144,7 +158,7 @@ class Plan:
     def _with_outer_scope(self, onion: Invoke) -> Invoke:
         """What middlewares inject: entered before the onion, left after it. A failure here is the bare INTERNAL."""
         steps, dynamic = self.outer, self.dynamic
-        grace, renderers = self.app.settings.teardown_timeout, self.app.renderers
+        grace, renderers = self.grace, self.app.renderers
 
         async def invoke(call: Any) -> Reply:
             frame = self.open(call)
@@ -154,6 +168,7 @@ class Plan:
                     await steps.run_dynamic(frame, call.live_scope)
                 else:
                     await steps.run(frame, exits, call._late_exits)
+                call._outer = len(exits), len(call.live_scope.instances) if dynamic else 1
                 reply = await onion(call)
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)
@@ -200,8 +215,7 @@ class Plan:
 
     def _http(self) -> Callable[[Any], Reply]:
         # Middleware may change a reply, so with some of it the reply must be nobody else's.
-        renderers = self.app.renderers.extended(self.binding.trigger.renderers)
-        return renderers.owned if self.layers else renderers.http
+        return self.renderers.owned if self.layers else self.renderers.http
 
     def _core(self) -> Invoke:
         if self.scoped:
@@ -229,6 +243,8 @@ class Plan:
             value = self.inner.template[slot]
             getters.append(node.func if node.is_source else (lambda call, value=value: value))
         if http is not None and awaited and len(getters) <= 2:
+            if not self.layers and (encode := self.renderers.encode()) is not None:
+                self.answer = _small_core(run, getters, encode, failed)
             return _small_core(run, getters, http, failed)
 
         async def core(call: Any) -> Reply:
@@ -271,7 +287,7 @@ class Plan:
         run, awaited = self._execute()
         render, failed, steps = self._render(), self._failed, self.inner
         slots = self._argument_slots()
-        has_outer, dynamic, grace = not self.outer.idle, self.dynamic, self.app.settings.teardown_timeout
+        has_outer, dynamic, grace = not self.outer.idle, self.dynamic, self.grace
 
         async def core(call: Any) -> Reply:
             frame = call._frame if has_outer else self.open(call)
@@ -339,7 +355,11 @@ class _HeadPlan(Plan):
 
 
 def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
-    """`_direct_core` for an async HTTP handler of at most two arguments: the shapes that small services are made of."""
+    """`_direct_core` for an async HTTP handler of at most two arguments: the shapes that small services are made of.
+
+    Args:
+        http: what makes of a result what this gives.
+    """
     if not getters:
 
         async def core0(call: Any) -> Reply:

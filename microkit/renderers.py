@@ -19,7 +19,7 @@ from .call import Call, Kind, Reply
 from .codecs import json_dumps
 from .errors import ClientDisconnect, ConnectionClosed, PublicError, StatusCode, alone
 from .http.headers import encode_headers
-from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status
+from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status, stream_of
 
 _logger = logging.getLogger("microkit.error")
 
@@ -112,11 +112,26 @@ class Renderers:
             _replace_headers(response, encode_headers(value[2]))
         return response
 
+    def encode(self) -> Callable[[Any], Reply | bytes] | None:
+        """As `http`, but of a dict or list it gives the JSON alone; None if these are not rendered as JSON here."""
+        if self._by_type.get(dict) is not _json or self._by_type.get(list) is not _json:
+            return None
+
+        def encode(result: Any) -> Reply | bytes:
+            kind = type(result)
+            return json_dumps(result) if kind is dict or kind is list else self.http(result)
+
+        return encode
+
     def owned(self, result: Any) -> Reply:
         """As `http`, but nobody else has the reply: a handler may return one and the same object to all callers, and
         what middleware changes for one of them must not reach the others."""
         reply = self.http(result)
-        return _own(reply) if reply is result else reply
+        if reply is result:
+            return _own(reply)
+        if type(reply.body) is not bytes and reply.streams:
+            reply.body = stream_of(reply.body)  # middleware reads bytes
+        return reply
 
     def error(self, exc: BaseException) -> Reply | None:
         """The reply of a contributed renderer for an exception, if there is one."""
@@ -165,7 +180,10 @@ def _none(value: None) -> Reply:
 
 
 def _stream(value: Any) -> Reply:
-    return StreamingResponse(value, media_type="text/plain; charset=utf-8")
+    reply = StreamingResponse((), media_type="text/plain; charset=utf-8")
+    # Delivery encodes the items itself, so an asynchronous iterator needs none around it.
+    reply.body = aiter(value) if hasattr(value, "__aiter__") else stream_of(value)
+    return reply
 
 
 def _own(reply: Reply) -> Reply:

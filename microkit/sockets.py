@@ -10,7 +10,6 @@ import anyio
 from . import dispatch
 from .call import Reply
 from .errors import ConnectionClosed, PublicError, StatusCode, alone
-from .routing.table import Miss
 from .websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -64,16 +63,14 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         return
     ws = WebSocket(receive, send, scope)
     ws.app = app
-    if len(scope["headers"]) > app.settings.max_headers:
-        ws.plan, ws.values = app.table.sockets.refuse_headers("WEBSOCKET", ws)
-    else:
-        ws.plan, ws.values = app.table.sockets.match("WEBSOCKET", scope, ws)
+    ws.max_message_size = app.settings.max_websocket_message
+    table = app.table.sockets
+    ws.plan, ws.values = table.match("WEBSOCKET", scope, ws)
     if ws.plan.options.get("check_origin", True):
         try:
             ws.check_origin()
         except PublicError as exc:  # refused before anything of the handler runs, by way of its group's middleware
-            miss = Miss("WEBSOCKET", error=exc)
-            ws.plan, ws.values = app.table.sockets._missed(miss, ws.path[1:].split("/"), ws)
+            ws.plan, ws.values = table.refuse("WEBSOCKET", exc, ws)
 
     async def deliver(reply: Reply) -> None:
         try:
@@ -85,10 +82,10 @@ async def serve_socket(app: App, scope: dict[str, Any], receive: Any, send: Any)
         # A mounted application talks ASGI itself.
         await dispatch.run(ws, deliver)
         return
-    ws._pumped = True  # before the pump runs: the handler must never read beside it
+    ws._watched = True
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(ws.pump)
+            group.start_soon(ws.watch)
             await dispatch.run(ws, deliver)
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failed:

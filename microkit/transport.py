@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _bridge
 from .call import Kind
-from .errors import StartupError, nearest
+from .errors import StartupError
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .app import App
-    from .messages import Message
+    from .broker import Broker
 
 
 @dataclass(eq=False)
@@ -150,36 +149,6 @@ class TransportClient(Protocol):
         ...
 
 
-class Subscription(Protocol):
-    """A running consumer."""
-
-    async def cancel(self) -> None:
-        """Take no more messages."""
-        ...
-
-
-class Broker(Protocol):
-    """A message broker. Its deliveries implement `microkit.settlement.Delivery`."""
-
-    async def connect(self) -> None:
-        """Open the connection."""
-        ...
-
-    async def close(self) -> None:
-        """Close it; unsettled deliveries come again."""
-        ...
-
-    async def publish(self, source: str, name: str, body: bytes, headers: Mapping[str, Any]) -> None:
-        """Publish an event; return when the broker confirmed it."""
-        ...
-
-    async def subscribe(
-        self, source: str, name: str, queue: str, prefetch: int, on_message: Callable[[Message], Awaitable[None]]
-    ) -> Subscription:
-        """Deliver the messages of an event to `on_message`, at most `prefetch` unsettled at a time."""
-        ...
-
-
 @dataclass(frozen=True)
 class TransportSpec:
     """A contributed transport.
@@ -213,36 +182,3 @@ class TransportSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ingress", self.ingress or self.name)
-
-
-def broker_for(app: App, url: str) -> Broker:
-    """Make the broker that a URL selects; for ingresses and plugins, while the application starts.
-
-    Args:
-        app: the application; its plugins bring the brokers.
-        url: such as `amqp://localhost` or `memory://`.
-
-    Raises:
-        StartupError: no plugin brings the scheme, or its broker cannot be used on this backend or with that many
-            processes.
-    """
-    scheme = url.partition(":")[0]
-    specs = {each: spec for spec in app.transports.values() if spec.broker is not None for each in spec.schemes}
-    spec = specs.get(scheme)
-    if spec is None or spec.broker is None:
-        raise StartupError(
-            f"No active plugin brings a broker for {scheme}://.{nearest(scheme, specs)} There are: "
-            f"{', '.join(sorted(specs)) or 'none'}. Install or enable the plugin, or correct the URL."
-        )
-    if (backend := _bridge.current_backend()) not in spec.backends:
-        raise StartupError(
-            f"The broker {scheme}:// runs on {' and '.join(spec.backends)} only, not on {backend}. Use "
-            f"--backend {spec.backends[0]}, or a broker of another scheme."
-        )
-    if spec.in_process and app.runtime.processes > 1:
-        raise StartupError(
-            f"The broker {scheme}:// lives in the memory of one process, so its messages would not reach the "
-            f"others of the {app.runtime.processes} workers. Use a broker that processes share (such as sqlite:// or "
-            f"amqp://), or one process (--workers 1)."
-        )
-    return spec.broker(url)

@@ -189,7 +189,12 @@ def stream_of(content: Any) -> AsyncIterator[bytes]:
     return _from_sync(iter(content))
 
 
-def _encode(item: Any) -> bytes:
+def encode_piece(item: Any) -> bytes:
+    """One item of a stream as bytes.
+
+    Raises:
+        TypeError: it is neither text nor bytes.
+    """
     if isinstance(item, str):
         return item.encode()
     if isinstance(item, bytes | bytearray | memoryview):
@@ -201,7 +206,7 @@ async def _from_async(content: Any) -> AsyncIterator[bytes]:
     iterator = aiter(content)
     try:
         async for item in iterator:
-            yield _encode(item)
+            yield encode_piece(item)
     finally:
         close = getattr(iterator, "aclose", None)
         if close is not None:
@@ -215,7 +220,7 @@ async def _from_sync(iterator: Iterator[Any]) -> AsyncIterator[bytes]:
     items = items_of(iterator)
     try:
         async for item in items:
-            yield _encode(item)
+            yield encode_piece(item)
     finally:
         await items.aclose()  # type: ignore[attr-defined]
 

@@ -53,9 +53,15 @@ def _matching(pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Callab
     return parse
 
 
+def _integer(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and len(text) < 19) and _INT.fullmatch(text) is None:
+        raise ValueError(text)
+    return int(text)
+
+
 STR = Converter("str", str, str, rank=90)
 BUILT_IN = (
-    Converter("int", int, _matching(_INT, int), rank=10),
+    Converter("int", int, _integer, rank=10),
     Converter("uuid", UUID, _matching(_UUID, UUID), rank=20),
     Converter("date", date, _matching(_DATE, date.fromisoformat), date.isoformat, rank=30),
     Converter("float", float, _matching(_FLOAT, float), lambda value: f"{Decimal(repr(float(value))):f}", rank=40),

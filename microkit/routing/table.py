@@ -16,6 +16,7 @@ from .pattern import Pattern
 
 if TYPE_CHECKING:
     from microkit.plan import Plan
+    from microkit.settings import KernelSettings
 
 Match = tuple["Plan", tuple[Any, ...]]
 _Row = tuple[RouterSpec, RouteEntry]
@@ -57,13 +58,14 @@ class PathTable:
     Args:
         rows: routers and their entries; explicit routers before automatic ones.
         fallbacks: most specific first.
-        trailing_slash: `strict`, `redirect` or `ignore`.
+        settings: the kernel's.
     """
 
-    def __init__(self, rows: Iterable[_Row], fallbacks: Sequence[Fallback], trailing_slash: str) -> None:
-        self._trailing_slash = trailing_slash
+    def __init__(self, rows: Iterable[_Row], fallbacks: Sequence[Fallback], settings: KernelSettings) -> None:
+        self._trailing_slash = settings.trailing_slash
+        self._max_headers = settings.max_headers
         self.fallbacks = fallbacks
-        self._fixed: dict[str, dict[str, Plan]] = {}
+        self._fixed: dict[str, dict[str, Match]] = {}
         tables: dict[str, tuple[RouterSpec, list[RouteEntry]]] = {}
         for spec, entry in rows:
             tables.setdefault(spec.name, (spec, []))[1].append(entry)
@@ -76,19 +78,21 @@ class PathTable:
     def _add_fixed(self, entries: Iterable[RouteEntry]) -> None:
         for entry in entries:
             if isinstance(entry.pattern, Pattern) and entry.pattern.static:
-                self._fixed.setdefault("/" + "/".join(entry.pattern.segments), {})[entry.method] = entry.target  # type: ignore[arg-type]
+                path = "/" + "/".join(entry.pattern.segments)  # type: ignore[arg-type]
+                self._fixed.setdefault(path, {})[entry.method] = entry.target, ()
 
     def match(self, method: str, scope: dict[str, Any], call: HTTPConnection) -> Match:
         """The plan for a request, and its path values; on a miss a fallback plan, with `call.miss` set."""
-        path: str = scope["path"]
-        raw = scope.get("raw_path")
+        if len(scope["headers"]) > self._max_headers:
+            text = f"The request has more than {self._max_headers} header fields."
+            return self.refuse(method, HTTPException(431, text), call)
+        path, raw = scope["path"], scope.get("raw_path")
         plain = not scope.get("root_path") and (raw is None or b"%" not in raw)
-        if plain:
-            methods = self._fixed.get(path)
-            if methods is not None:
-                plan = methods.get(method) or methods.get(ANY)
-                if plan is not None:
-                    return plan, ()
+        methods = self._fixed.get(path)
+        if methods is not None and plain:
+            found = methods.get(method) or methods.get(ANY)
+            if found is not None:
+                return found
         try:
             segments = path.split("/")
             if segments.pop(0) or not plain or not segments or "\0" in path:
@@ -99,7 +103,7 @@ class PathTable:
                     return found
             return self._miss(method, segments, call)
         except Exception as exc:  # a malformed path, or a converter that raises something else than ValueError
-            return self._missed(Miss(method, error=exc), call.path[1:].split("/"), call)
+            return self.refuse(method, exc, call)
 
     def _miss(self, method: str, segments: list[str], call: HTTPConnection) -> Match:
         forms = [segments]
@@ -119,10 +123,9 @@ class PathTable:
             allowed.add("OPTIONS")
         return self._missed(Miss(method, frozenset(allowed)), segments, call)
 
-    def refuse_headers(self, method: str, call: HTTPConnection) -> Match:
-        """The plan that refuses a call for the number of its headers, with the middleware of its group."""
-        text = f"The request has more than {call.app.settings.max_headers} header fields."
-        return self._missed(Miss(method, error=HTTPException(431, text)), call.path[1:].split("/"), call)
+    def refuse(self, method: str, error: Exception, call: HTTPConnection) -> Match:
+        """The plan that refuses a call with an error, with the middleware of its group."""
+        return self._missed(Miss(method, error=error), call.path[1:].split("/"), call)
 
     def _missed(self, miss: Miss, segments: list[str], call: HTTPConnection) -> Match:
         call.__dict__["miss"] = miss

@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from microkit import App, Kind, PluginInfo, StartupError, hookimpl
+from microkit.broker import broker_for
 from microkit.host import Host
-from microkit.transport import Process, TransportSpec, broker_for
+from microkit.transport import Process, TransportSpec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("FC-11"), pytest.mark.guarantee("G12")]
 

@@ -11,7 +11,8 @@ INGRESSES = """
     from dataclasses import dataclass
     import anyio
     from microkit import App, Event, Every, Kind, Procedure, Trigger, hookimpl
-    from microkit.transport import TransportSpec, broker_for
+    from microkit.broker import broker_for
+    from microkit.transport import TransportSpec
     from microkit.triggers import TriggerSpec
 
     class Fake:

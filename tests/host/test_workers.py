@@ -132,7 +132,8 @@ def test_workers_are_started_from_code_as_well(start: Any) -> None:
 
 BROKER = """
     from microkit import App, Event, Kind, hookimpl
-    from microkit.transport import TransportSpec, broker_for
+    from microkit.broker import broker_for
+    from microkit.transport import TransportSpec
 
     class Consumers:
         name = "consumers"

@@ -358,3 +358,24 @@ async def test_a_stream_yields_nothing_but_text_and_bytes(app: App) -> None:
     reply = await request(app, target="/numbers")
     assert isinstance(reply.error, StreamAborted)
     assert not reply.complete
+
+
+@pytest.mark.feature("F004-20")
+async def test_a_stream_of_text_is_bytes_to_whoever_handles_a_request_in_process() -> None:
+    app = App(plugins=[], discover=False)
+
+    @app.get("/generator")
+    async def generator() -> Any:
+        yield "grün"
+        yield b"!"
+
+    @app.get("/returned")
+    async def returned() -> Any:
+        return generator()
+
+    async with app.started():
+        for path in ("/generator", "/returned"):
+            reply = await app.handle(Request("GET", path))
+            body = reply.body
+            pieces = [body] if isinstance(body, bytes) else [piece async for piece in body]  # type: ignore[union-attr]
+            assert b"".join(pieces) == "grün!".encode()

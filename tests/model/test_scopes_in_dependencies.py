@@ -8,6 +8,8 @@ import anyio.lowlevel
 import pytest
 
 from microkit import App, Depends, Procedure, Reply, Request
+from microkit._bridge import current_backend
+from microkit._deadline import current_scope
 from microkit.errors import PublicError, StatusCode
 
 pytestmark = [pytest.mark.anyio, pytest.mark.guarantee("G2"), pytest.mark.guarantee("G5")]
@@ -176,6 +178,57 @@ async def test_a_teardown_that_hangs_is_cut(how: str) -> None:
             sent = await ask(app, "/")
             assert sent[0]["status"] == 500
     assert log[:2] == ["hanging", "cut"]
+
+
+@pytest.mark.parametrize("outer", ["a scope around the call", "no scope"])
+@pytest.mark.parametrize("hangs", ["in its task group", "after its task group", "nowhere"])
+async def test_a_teardown_with_scopes_of_its_own_is_bounded(outer: str, hangs: str) -> None:
+    """Whether the server's task is in a cancel scope or in none, as uvicorn's are: there is a way for either."""
+    log: list[str] = []
+
+    async def first() -> AsyncIterator[str]:
+        yield "first"
+        await anyio.lowlevel.checkpoint()
+        log.append("first left")
+
+    async def grouped() -> AsyncIterator[str]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            yield "grouped"
+            await anyio.sleep(10 if hangs == "in its task group" else 0.001)
+            group.cancel_scope.cancel()
+        await anyio.sleep(10 if hangs == "after its task group" else 0.001)
+        log.append("grouped left")
+
+    app = App(plugins=[], discover=False, settings={"app": {"teardown_timeout": 0.05, "log_level": "CRITICAL"}})
+
+    @app.get("/")
+    async def root(first: str = Depends(first), grouped: str = Depends(grouped)) -> str:
+        return "done"
+
+    with anyio.fail_after(5):
+        async with app.started():
+            if outer == "no scope":
+                sent = await in_a_task_without_scopes(app)
+            else:
+                with anyio.CancelScope():
+                    sent = await ask(app, "/")
+    assert sent[0]["status"] == (200 if hangs == "nowhere" else 500)
+    assert log == (["grouped left", "first left"] if hangs == "nowhere" else [])
+
+
+async def in_a_task_without_scopes(app: App) -> list[dict[str, Any]]:
+    """Ask in a task that is in no scope, as those of servers on asyncio are; trio's tasks always are in one."""
+    if current_backend() == "trio":
+        return await ask(app, "/")
+    import asyncio
+
+    assert await asyncio.create_task(innermost_scope()) is None
+    return await asyncio.create_task(ask(app, "/"))
+
+
+async def innermost_scope() -> object:
+    return current_scope()
 
 
 @pytest.mark.feature("F003-21")

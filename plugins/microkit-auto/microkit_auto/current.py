@@ -27,6 +27,8 @@ def within_call(invoke: Invoke) -> Invoke:
             reply = await invoke(call)
         finally:
             _current.reset(token)
+        if type(reply) is bytes:
+            return reply
         # A file is the kernel's own stream: no handler runs in it, and a server may send it by itself.
         if type(reply.body) is not bytes and reply.streams and not isinstance(reply, FileResponse):
             reply.body = _Within(reply.body, call)

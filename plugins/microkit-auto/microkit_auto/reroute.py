@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from microkit import App, Kind, MethodNotAllowed, MiddlewareSpec, NotFound, Reply, Response
 from microkit.annotations import describe
-from microkit.dispatch import cut_reply
 from microkit.http import HTTPConnection
 from microkit.http import Request as KernelRequest
 from microkit.layers import Invoke, Layer
@@ -65,11 +64,27 @@ def reroute_to_app(
 
 
 class Targets:
-    """What calls of one application can be re-routed to: the handlers of one build."""
+    """What calls of one application can be re-routed to.
+
+    Attributes:
+        handlers: those of the last build; see `update`.
+        shielded, late: what some of their plans need, as of a `Plan`.
+    """
 
     def __init__(self) -> None:
         self._table: Table | None = None
-        self._handlers: list[Handler] = []
+        self.handlers: list[Handler] = []
+        self.shielded = self.late = False
+
+    def update(self, app: App) -> None:
+        """Find the handlers, if the application was built anew."""
+        if self._table is app.table:
+            return
+        self._table = app.table
+        every = (getattr(plan.binding.trigger, "handler", None) for plan in self._table.plans)
+        self.handlers = list(dict.fromkeys(each for each in every if isinstance(each, Handler)))
+        plans = [plan for handler in self.handlers for plan in handler.bare.values()]
+        self.shielded, self.late = any(each.shielded for each in plans), any(each.late for each in plans)
 
     async def middleware(self, call: Any, call_next: Invoke) -> Reply:
         """The innermost middleware of a site: all others have said by now where the call goes."""
@@ -81,11 +96,7 @@ class Targets:
         return await self._run(call, self._handler(call, wanted.handler), wanted.segments)
 
     def _handler(self, call: HTTPConnection, wanted: str | Callable[..., Any]) -> Handler:
-        if self._table is not call.app.table:
-            self._table = call.app.table
-            every = (getattr(plan.binding.trigger, "handler", None) for plan in self._table.plans)
-            self._handlers = list(dict.fromkeys(each for each in every if each is not None))
-        found = [each for each in self._handlers if _kind(each) is call.kind and _is(each, wanted)]
+        found = [each for each in self.handlers if _kind(each) is call.kind and _is(each, wanted)]
         if len(found) > 1:  # the site of the path comes first
             group = call.plan.binding.group
             found = [each for each in found if _any_plan(each).binding.group is group] or found
@@ -118,15 +129,7 @@ class Targets:
             raise RuntimeError(f"the path of a re-routed call has no {', '.join(lacking)}, which {plan.endpoint} needs")
         call.values = (*(prefix[name] for name in plan.value_names), *segments)
         call.plan = plan
-        bare = handler.bare[method]
-        if not bare.shielded or call._shield is not None:
-            return await bare.invoke(call)
-        try:  # its teardowns must not be cut, and the plan that the path means has none
-            with call.app.runtime.new_scope() as call._shield:
-                return await bare.invoke(call)
-        finally:
-            call._shield = None
-        return cut_reply(call)
+        return await handler.bare[method].invoke(call)
 
 
 def _any_plan(handler: Handler) -> Plan:
@@ -164,8 +167,19 @@ async def _run_app(call: Any, wanted: _ToApp) -> Reply:
 
 def add_rerouting(plan: Plan, targets: Targets) -> None:
     """Let calls of a plan be re-routed, if it has middleware that could do that."""
-    if plan.layers:
-        plan.layers.append(Layer(_SPEC, None, targets.middleware))
+    if not plan.layers:
+        return
+    plan.layers.append(Layer(_SPEC, None, targets.middleware))
+
+    def prepare(invoke: Invoke) -> Invoke:
+        """What a target must leave, the call must be ready for that it begins as."""
+        targets.update(plan.app)
+        plan.late = plan.late or targets.late
+        if targets.shielded:
+            plan.shielded, plan.grace = True, plan.app.settings.teardown_timeout
+        return invoke
+
+    plan.around.append(prepare)
 
 
 def add_bare(plan: Plan, handler: Handler) -> None:

@@ -57,7 +57,8 @@ class TrieRouter:
                     return None
             values += (segment,)
             node = only
-        return node.end(method, values)
+        ends = node.ends
+        return (ends[method], values) if method in ends else node.end(method, values)
 
     def allowed(self, segments: Sequence[str]) -> set[str]:
         """All methods under which some route matches this path."""
