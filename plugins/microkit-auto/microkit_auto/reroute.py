@@ -102,19 +102,18 @@ class Targets:
             found = [each for each in found if _any_plan(each).binding.group is group] or found
         if len(found) != 1:
             name = wanted if isinstance(wanted, str) else describe(wanted)
-            why = (
-                "is none, or is not declared by @handler()" if not found else "is the name of several: give the method"
-            )
+            why = "is the name of several: give the method" if found else "is none, or is not declared by @handler()"
             raise RuntimeError(f"a middleware re-routes to the handler {name!r}, which {why}")
         return found[0]
 
     async def _run(self, call: Any, handler: Handler, segments: tuple[str, ...]) -> Reply:
-        method = "WEBSOCKET" if call.kind is Kind.SOCKET else "GET" if call.method == "HEAD" else call.method
+        method = "WEBSOCKET" if call.kind is Kind.SOCKET else call.method
+        if method == "HEAD" and method not in handler.plans:
+            method = "GET"
         plan = handler.plans.get(method)
         if plan is None:
-            allow = {
-                "allow": ", ".join(sorted({*handler.plans, "OPTIONS", *(["HEAD"] if "GET" in handler.plans else [])}))
-            }
+            methods = {*handler.plans, "OPTIONS", *(["HEAD"] if "GET" in handler.plans else [])}
+            allow = {"allow": ", ".join(sorted(methods))}
             if method == "OPTIONS":
                 return Response(b"", 204, allow)
             raise MethodNotAllowed("This path does not answer to that method.", allow)
