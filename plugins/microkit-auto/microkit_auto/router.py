@@ -84,9 +84,14 @@ class AutoRouter:
             place.names.setdefault(handler.name, {})[entry.method] = entry.target, handler
             order[shape] = -len(segments), entry.pattern.precedence[: len(segments)]
         self._places = [places[shape] for shape in sorted(places, key=lambda shape: order[shape])]
+        # Most sites are one class without a prefix.
+        self._names = self._places[0].names if len(places) == 1 and not self._places[0].prefix else {}
 
     def match(self, method: str, segments: Sequence[str]) -> Found | None:
         """The target, the values of the prefix and the segments for parameters; as `microkit.routing.Matcher`."""
+        found = self._names.get(segments[0], _NONE).get(method)
+        if found is not None and len(segments) <= found[1].positions + 1:
+            return found[0], tuple(segments[1:])
         for place in self._places:
             targets, values, rest, named = place.find(segments)
             if method in targets:
