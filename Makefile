@@ -1,6 +1,7 @@
 # Needs Python 3.11+, make and the registries of Python and Node packages; all else is installed into .venv.
 #   make test ARGS="-k settlement"      one part of the tests
 #   make alone ARGS="--only trie"       one distribution in isolation
+#   make bench ARGS="--quick"           a smoke run of the benchmarks; their peers go into .venv-bench
 #   make setup PYTHON=python3.14        another interpreter (remove .venv first)
 
 PYTHON ?= python3
@@ -9,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/pyodide/node_modules/.installed
+SERVERS_STAMP := $(VENV)/.servers
 PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
 PYPROJECTS := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 
@@ -38,14 +40,18 @@ $(STAMP): $(PYPROJECTS)
 $(NODE_STAMP): tests/pyodide/package.json $(STAMP)
 	@$(BIN)/python tests/pyodide/install.py
 
+# Servers such as Redis, by the system's packages; where that cannot be, their tests are skipped.
+$(SERVERS_STAMP): tests/install_servers.py $(STAMP)
+	@if $(BIN)/python tests/install_servers.py; then touch $@; fi
+
 demo: setup
 	@cd examples/tour && ../../$(BIN)/python demo.py
 
-test: setup
+test: setup $(SERVERS_STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
-	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -57,7 +63,7 @@ format: setup
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-alone: setup
+alone: setup $(SERVERS_STAMP)
 	@$(BIN)/python tests/alone/run.py $(ARGS)
 
 dist: setup
