@@ -46,6 +46,7 @@ from .plugininfo import PluginInfo
 from .routing import Converter, Router, RouterSpec, delete, get, head, on, options, patch, post, put, route, websocket
 from .schedule import Scheduler
 from .session import InMemorySessionBackend, SessionBackend
+from .templates import Templates
 from .triggers import Event, Every, Procedure, Route, SocketRoute, Trigger
 from .websocket import WebSocket
 
@@ -114,6 +115,7 @@ __all__ = [
     "StreamingResponse",
     "Tagged",
     "TaggedServices",
+    "Templates",
     "TextResponse",
     "Tick",
     "Trigger",

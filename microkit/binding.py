@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,19 +45,37 @@ class SourceContext:
         validators: the app's validators.
         owner: the function whose parameter it is.
         is_handler: the handler itself, not one of its dependencies.
+        path_values: how many values of `call.values` have names in the path's pattern.
     """
 
     validators: Validators
     owner: Any
     is_handler: bool
+    path_values: int = 0
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What of a handler takes plain arguments; a trigger says by it what becomes of all others.
+
+    Attributes:
+        parameters: the unclaimed ones, in the order of the signature.
+        names: what its dependencies take, by name.
+        claimed: names of the parameters that something else fills, so that no argument can.
+        args, kwargs: whether it has `*args` and `**kwargs`.
+        whole: a parameter takes the whole call, and so judges its arguments.
+    """
+
+    parameters: Sequence[Parameter]
+    names: Collection[str]
+    claimed: Collection[str]
+    args: bool
+    kwargs: bool
+    whole: bool
 
 
 def valued(
-    parameter: Parameter,
-    where: tuple[Any, ...],
-    extract: Getter,
-    validators: Validators,
-    source: Source,
+    parameter: Parameter, where: tuple[Any, ...], extract: Getter, validators: Validators, source: Source
 ) -> Binder:
     """A binder that extracts, falls back to the default, and validates.
 
@@ -266,24 +284,21 @@ def arguments_of(request: RpcRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return request.args, request.kwargs
 
 
-def other_arguments(known: Collection[str], positional: int, *, take_args: bool, take_kwargs: bool) -> Getter:
-    """What reads the arguments that no parameter takes, for `*args` and `**kwargs`, and refuses them without these.
-
-    Args:
-        known: names of the parameters.
-        positional: how many of them have a position.
-    """
+def other_arguments(arguments: Arguments) -> Binder:
+    """The arguments of an RPC call that no parameter takes, for `*args` and `**kwargs`; refused without these."""
+    known = frozenset(each.name for each in arguments.parameters).union(arguments.names)
+    positional = sum(not each.keyword_only for each in arguments.parameters)
 
     def get(request: RpcRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = arguments_of(request)
         args, kwargs = args[positional:], {name: value for name, value in kwargs.items() if name not in known}
         problems: list[dict[str, Any]] = []
-        if args and not take_args:
+        if args and not arguments.args:
             problems.append({"loc": ["arguments"], "msg": f"at most {positional} positional", "type": "too_many"})
-        unknown = () if take_kwargs else kwargs
+        unknown = [name for name in kwargs if not arguments.kwargs or name in arguments.claimed]
         problems += [{"loc": ["arguments", str(n)[:100]], "msg": "is not known", "type": "unknown"} for n in unknown]
         if problems:
             raise ValidationError(problems)
         return args, kwargs
 
-    return get
+    return Binder(get, "other arguments", kinds=Kind.RPC)

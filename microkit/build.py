@@ -28,21 +28,8 @@ from .triggers import Event, Procedure, Route, SocketRoute, Trigger, TriggerSpec
 if TYPE_CHECKING:
     from .app import App
 
-_OPTIONS = frozenset(
-    {
-        "name",
-        "timeout",
-        "executor",
-        "inline",
-        "max_body_size",
-        "body_timeout",
-        "check_origin",
-        "task_group",
-        "raw",
-        "retry",
-        "tags",
-    }
-)
+_HTTP_OPTIONS = {"max_body_size", "body_timeout", "check_origin", "task_group", "raw"}
+_OPTIONS = frozenset({"name", "timeout", "executor", "inline", "retry", "tags", *_HTTP_OPTIONS})
 
 
 @dataclass(eq=False)

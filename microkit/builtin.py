@@ -13,6 +13,7 @@ from .call import Call, Kind, RpcRequest, Tick
 from .endpoint import Binding, Endpoint
 from .hookspecs import hookimpl
 from .http import HTTPConnection, Request
+from .http.forms import FORM_CODEC
 from .messages import Batch, Message
 from .routing.controllers import marked_bindings
 from .routing.matching import LINEAR, RouterSpec
@@ -117,7 +118,7 @@ class KernelPlugin:
 
     @hookimpl
     def microkit_codecs(self) -> Iterable[codecs.CodecSpec]:
-        return [codecs.JSON_CODEC, codecs.TEXT_CODEC, codecs.BYTES_CODEC]
+        return [codecs.JSON_CODEC, codecs.TEXT_CODEC, codecs.BYTES_CODEC, FORM_CODEC]
 
     @hookimpl
     def microkit_renderers(self) -> Iterable[renderers.RendererSpec]:

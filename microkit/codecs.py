@@ -7,15 +7,18 @@ import enum
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from .errors import BadRequest, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from .http import FormData, Request
 
 try:
     import orjson
@@ -31,11 +34,13 @@ class CodecSpec:
         media_type: such as `application/json`, without parameters.
         encode: value to bytes.
         decode: bytes to value; raises ValueError on malformed input.
+        read: for a media type of forms: reads the body of a request, as a stream if it likes; see `Request.form`.
     """
 
     media_type: str
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    read: Callable[[Request], Awaitable[FormData]] | None = None
 
 
 MAX_DEPTH = 200

@@ -43,10 +43,13 @@ class Plan:
         value_names: names of the path values.
         max_body_size, body_timeout: bounds of a request's body, in bytes and in seconds; None is none.
         layers: the middleware, outermost first.
+        renderers: for the handler's results.
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
         invoke: runs a call through everything; never raises but for cancellation.
         answer: the same, but may give the bytes of a JSON document for a reply that holds nothing else.
+        around: what `modify_plan` puts around `invoke` and `answer`, middleware and scopes included; the first is
+            innermost.
         late: something may be left after the background tasks.
         shielded: something must be left that may suspend, so cancellation is kept away from that.
         grace: seconds for what must be left; None if none of it can suspend.
@@ -103,6 +106,8 @@ class Plan:
         # A container can make call-scoped services at any time, so it counts as a declared need for a scope.
         self.dynamic = self.outer.dynamic or self.inner.dynamic
         self.scoped = self.outer.needs_exits or self.inner.needs_exits
+        self.around: list[Callable[[Invoke], Invoke]] = []
+        self.renderers = app.renderers.extended(binding.trigger.renderers)
         self.shielded = any(node.may_suspend_at_exit for node in self._all_nodes() if node.scope is not Scope.APP)
         self.late = self.dynamic or any(
             node.scope is Scope.BACKGROUND and node.needs_exit for node in self._all_nodes()
@@ -130,8 +135,10 @@ class Plan:
             call = wrapped(layer, call, self.outer, self.app.renderers)
         if not self.outer.idle:
             call = self._with_outer_scope(call)
-        self.invoke = call
-        self.answer = self.answer or call
+        answer = self.answer
+        for around in self.around:
+            call, answer = around(call), answer and around(answer)
+        self.invoke, self.answer = call, answer or call
         self.plain = not (self.late or self.grouped or self._may_be_head())
 
     def _may_be_head(self) -> bool:
@@ -213,7 +220,7 @@ class Plan:
 
     def _http(self) -> Callable[[Any], Reply]:
         # Middleware may change a reply, so with some of it the reply must be nobody else's.
-        return self.app.renderers.owned if self.layers else self.app.renderers.http
+        return self.renderers.owned if self.layers else self.renderers.http
 
     def _core(self) -> Invoke:
         if self.scoped:
@@ -243,7 +250,7 @@ class Plan:
         late = [node.is_source and node.mode is Mode.ASYNC for node in self.nodes]
         if http is not None and awaited and (late == [True] or (len(late) <= 2 and not any(late))):
             small = _small_core_awaiting if any(late) else _small_core
-            if not self.layers and (encode := self.app.renderers.encode()) is not None:
+            if not self.layers and (encode := self.renderers.encode()) is not None:
                 self.answer = small(run, getters, encode, failed)
             return small(run, getters, http, failed)
         sources = list(zip(getters, late, strict=True))
@@ -340,7 +347,7 @@ class Plan:
                 except Exception:
                     return first
         if first.errors and all(each in problems for each in first.errors):
-            return ValidationError(problems, first.detail)
+            return type(first)(problems, first.detail)
         return first
 
 

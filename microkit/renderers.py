@@ -7,7 +7,7 @@ import enum
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -49,10 +49,15 @@ class Renderers:
 
     def __init__(self, specs: Iterable[RendererSpec] = ()) -> None:
         self._by_type: dict[type | str, Render] = {Reply: self._reply, tuple: self._tuple}
-        for spec in specs:
+        self._specs = tuple(specs)
+        for spec in self._specs:
             self._by_type[spec.type] = spec.render
         self._results: dict[type, Render] = {}
         self._errors: dict[type, Render | None] = {}
+
+    def extended(self, specs: Sequence[RendererSpec]) -> Renderers:
+        """These renderers and more, which replace those of the same types."""
+        return Renderers((*self._specs, *specs)) if specs else self
 
     def http(self, result: Any) -> Reply:
         """The HTTP reply of a handler's result.
@@ -140,8 +145,8 @@ class Renderers:
 _new = Response.__new__
 
 
-def _plain(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Response:
-    # The hot path of every small reply: what __init__ would check is known to be right.
+def plain_reply(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Response:
+    """A reply with one header field. Nothing is checked, for replies whose every part is known to be right."""
     reply = _new(Response)
     reply._http = status
     reply.body = body
@@ -151,7 +156,7 @@ def _plain(body: bytes, header: tuple[bytes, bytes], status: int = 200) -> Respo
 
 def json_reply(body: bytes) -> Response:
     """A reply whose body is JSON already, with status 200."""
-    return _plain(body, JSON)
+    return plain_reply(body, JSON)
 
 
 def _json(value: Any) -> Reply:
@@ -163,11 +168,11 @@ def _json(value: Any) -> Reply:
 
 
 def _text(value: str) -> Reply:
-    return _plain(value.encode(), TEXT)
+    return plain_reply(value.encode(), TEXT)
 
 
 def _bytes(value: bytes) -> Reply:
-    return _plain(bytes(value), (b"content-type", b"application/octet-stream"))
+    return plain_reply(bytes(value), (b"content-type", b"application/octet-stream"))
 
 
 def _none(value: None) -> Reply:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import annotations, binding, params
 from .annotations import Parameter
-from .binding import Binder, SourceContext
+from .binding import Arguments, Binder, SourceContext
 from .call import MISSING, Kind
 from .catalog import Catalog, Recipe
 from .container import Container
@@ -163,16 +163,28 @@ class Resolver:
             filled[parameter.name] = _bound(source) if source else self._last_resort(parameter, use, len(found) == 1)
         call, names = annotations.positional(use.func, found, filled)
         nodes = [filled[name] for name in names]
-        if use.is_handler and self.kind is Kind.RPC and not any(map(_is_whole_call, nodes)):
-            return self._refusing_others(call, nodes, unclaimed, variadic)
-        return call, nodes
+        if not use.is_handler or self.trigger is None:
+            return call, nodes
+        others = self.trigger.others(
+            self._arguments_of(use.func, found, unclaimed, nodes), self._context(use.func, use.is_handler)
+        )
+        return (call, nodes) if others is None else (_with_others(call), [_bound(others), *nodes])
+
+    def _arguments_of(
+        self, func: Any, found: Sequence[Parameter], unclaimed: list[Parameter], nodes: list[Node]
+    ) -> Arguments:
+        plain, kinds = {each.name for each in unclaimed}, {each.kind for each in found}
+        claimed = {each.name for each in found if not each.variadic} - plain
+        if inspect.ismethod(func):
+            claimed.add(next(iter(inspect.signature(func.__func__).parameters)))  # its `self`
+        args, kwargs = inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds
+        return Arguments(unclaimed, self._arguments, claimed, args, kwargs, any(map(_is_whole_call, nodes)))
 
     def _sources(self, unclaimed: list[Parameter], use: _Use) -> dict[str, Binder]:
         if not unclaimed or self.trigger is None or use.is_service:
             return {}
         try:
-            context = SourceContext(self.catalog.validators, use.func, use.is_handler)
-            sources = self.trigger.sources(unclaimed, context)
+            sources = self.trigger.sources(unclaimed, self._context(use.func, use.is_handler))
         except TypeError as exc:
             raise self._error(unclaimed[0], use, str(exc)) from exc
         if not use.is_handler:
@@ -189,23 +201,8 @@ class Resolver:
             return constant(None, f"no {parameter.name}")
         raise self._error(parameter, use)
 
-    def _refusing_others(
-        self, func: Callable[..., Any], nodes: list[Node], arguments: list[Parameter], variadic: set[Any]
-    ) -> Bound:
-        """Let `*args` and `**kwargs` of a procedure take what no parameter took, and refuse it where there are none."""
-        known = frozenset(each.name for each in arguments) | self._arguments
-        positional = sum(not each.keyword_only for each in arguments)
-        more = binding.other_arguments(
-            known,
-            positional,
-            take_args=inspect.Parameter.VAR_POSITIONAL in variadic,
-            take_kwargs=inspect.Parameter.VAR_KEYWORD in variadic,
-        )
-
-        def call(others: Any, *values: Any) -> Any:
-            return func(*values, *others[0], **others[1])
-
-        return call, [Node("other arguments", Mode.SYNC, more, (CALL,), scope=Scope.BACKGROUND), *nodes]
+    def _context(self, func: Any, is_handler: bool) -> SourceContext:
+        return SourceContext(self.catalog.validators, func, is_handler, len(self.path))
 
     # -- one parameter -------------------------------------------------------------------------------------------------
 
@@ -258,6 +255,8 @@ class Resolver:
             return None
         if self.kind in binder.kinds:
             return _bound(binder)
+        if annotation is annotations.Empty and self.trigger is not None and self.trigger.frees_names:
+            return None
         if (
             parameter.default is not MISSING or parameter.optional
         ):  # it depends on the kind of call, so it lives no longer
@@ -426,6 +425,13 @@ class Resolver:
 def _is_whole_call(node: Node) -> bool:
     """Whether a node gives all arguments of a call, so that whoever takes it judges them."""
     return node.is_source and (node.label in ("call", "request", "rpc request") or node.label.startswith("payload "))
+
+
+def _with_others(func: Callable[..., Any]) -> Callable[..., Any]:
+    def call(others: Any, *values: Any) -> Any:
+        return func(*values, *others[0], **others[1])
+
+    return call
 
 
 def _bound(binder: Binder) -> Node:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from . import annotations
 from .annotations import Parameter
 from .binding import (
+    Arguments,
     Binder,
     SourceContext,
     argument_binder,
     batch_binder,
     body_binder,
+    other_arguments,
     payload_binder,
     rpc_payload_binder,
     text_binder,
@@ -23,6 +25,9 @@ from .call import Kind
 from .errors import ConfigurationError
 from .validation import Shape
 
+if TYPE_CHECKING:
+    from .renderers import RendererSpec
+
 
 class Trigger:
     """Base of all triggers. Subclass it to bring a new one.
@@ -30,10 +35,14 @@ class Trigger:
     Attributes:
         kind: kind of the calls that it starts.
         router: name of the router that its path goes to; None for the app's own (HTTP and SOCKET only).
+        renderers: how results of some types are rendered, instead of as in all the app (HTTP only).
+        frees_names: a reserved name without annotation is a plain one where its type belongs to other kinds of call.
     """
 
     kind: Kind
     router: ClassVar[str | None] = None
+    renderers: ClassVar[Sequence[RendererSpec]] = ()
+    frees_names: ClassVar[bool] = False
 
     @property
     def key(self) -> Any:
@@ -48,6 +57,15 @@ class Trigger:
             context: whose parameters they are.
         """
         return {}
+
+    def others(self, arguments: Arguments, context: SourceContext) -> Binder | None:
+        """What reads, ahead of all sources, `(args, kwargs)` of what no parameter of the handler takes; None: nothing.
+
+        Args:
+            arguments: what the handler takes.
+            context: the handler's.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -151,6 +169,9 @@ class Procedure(Trigger):
             each.name: argument_binder(each, positions.get(each.name, -1) if context.is_handler else -1, validators)
             for each in known
         }
+
+    def others(self, arguments: Arguments, context: SourceContext) -> Binder | None:
+        return None if arguments.whole else other_arguments(arguments)
 
 
 @dataclass(frozen=True)

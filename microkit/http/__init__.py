@@ -2,6 +2,7 @@
 
 from .connection import HTTPConnection, QueryParams
 from .cookies import Cookies, parse_cookies
+from .forms import FormData, FormFile
 from .headers import Headers, MutableHeaders
 from .request import Request
 from .response import (
@@ -17,6 +18,8 @@ from .response import (
 __all__ = [
     "Cookies",
     "FileResponse",
+    "FormData",
+    "FormFile",
     "HTMLResponse",
     "HTTPConnection",
     "Headers",

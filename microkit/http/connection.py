@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlsplit
 
 from microkit.call import Call
-from microkit.errors import BadRequest, HTTPException
+from microkit.errors import BadRequest, ConfigurationError, HTTPException
 
 from .cookies import Cookies, parse_cookies
 from .headers import Headers
@@ -81,6 +81,7 @@ class HTTPConnection(Call):
     _headers: Headers | None = None
     _query: QueryParams | None = None
     _cookies: Cookies | None = None
+    _session: MutableMapping[str, Any] | None = None
 
     @property
     def path(self) -> str:
@@ -170,6 +171,21 @@ class HTTPConnection(Call):
         if self._cookies is None:
             self._cookies = parse_cookies(self.headers.getlist("cookie"))
         return self._cookies
+
+    @property
+    def session(self) -> MutableMapping[str, Any]:
+        """The session, as the middleware that manages sessions has set it.
+
+        Raises:
+            ConfigurationError: none did.
+        """
+        if self._session is None:
+            raise ConfigurationError("No middleware manages sessions here. Install and add that of microkit-sessions.")
+        return self._session
+
+    @session.setter
+    def session(self, value: MutableMapping[str, Any]) -> None:
+        self._session = value
 
     @property
     def client(self) -> tuple[str, int] | None:

@@ -10,10 +10,11 @@ import anyio
 
 from microkit._deadline import limited
 from microkit.call import MISSING, Kind
-from microkit.codecs import is_json, json_loads
-from microkit.errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout
+from microkit.codecs import is_json, json_loads, media_type
+from microkit.errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 
 from .connection import HTTPConnection
+from .forms import FormData
 from .headers import encode_headers
 
 Receive = Callable[[], Awaitable[Any]]
@@ -33,6 +34,7 @@ class Request(HTTPConnection):
     receive: Receive
     _body: bytes | None = None
     _json: Any = MISSING
+    _form: FormData | None = None
     _started = False
     _complete = False
     _size = 0
@@ -217,6 +219,22 @@ class Request(HTTPConnection):
             except ValueError:
                 raise BadRequest("The body is not valid JSON.") from None
         return self._json
+
+    async def form(self) -> FormData:
+        """The form in the body, read by the codec of its media type; may be called repeatedly.
+
+        Raises:
+            UnsupportedMediaType: no codec reads forms of that type.
+            BadRequest, PayloadTooLarge: it is malformed, or over a bound; and as `body`.
+        """
+        if self._form is None:
+            kind = media_type(self.content_type)
+            codec = self.app.codecs.get(kind)
+            if codec is None or codec.read is None:
+                hint = " Install microkit-web for multipart forms." if kind.startswith("multipart/") else ""
+                raise UnsupportedMediaType(f"A form of type {kind or 'unknown'} cannot be read here.{hint}")
+            self._form = await codec.read(self)
+        return self._form
 
     @property
     def is_json(self) -> bool:

@@ -59,6 +59,22 @@ async def test_variadic_parameters_take_the_rest(app: App) -> None:
         assert await client.rpc.any.thing(1) == [1, (), {}]
 
 
+async def test_variadic_keywords_take_nothing_that_is_injected(app: App) -> None:
+    def database() -> str:
+        return "ours"
+
+    class Things:
+        async def thing(self, db: Annotated[str, Depends(database)], **named: Any) -> Any:
+            return [db, named]
+
+    app.on(Procedure("a.thing"))(Things().thing)
+    async with TestClient(app) as client:
+        assert await client.rpc.a.thing(x=1) == ["ours", {"x": 1}]
+        assert await refused(client, "a.thing", db="theirs") == [("db", "unknown")]
+        reply = await app.handle(RpcRequest("a.thing", kwargs={"self": 1}))
+        assert isinstance(reply.error, ValidationError)
+
+
 async def test_a_single_model_is_the_whole_payload(app: App) -> None:
     @app.on(Procedure("users.rename"))
     async def rename(payload: Rename) -> str:

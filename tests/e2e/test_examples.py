@@ -109,3 +109,50 @@ def test_the_users_api_lists_its_endpoints(users) -> None:
     assert page.status_code == 200
     assert "/users/{id}" in page.text
     assert client.get("/__endpoints__", params={"format": "json"}).json()["bindings"]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def site(request: pytest.FixtureRequest):
+    module = load("auto")
+    with TestClient(module.app, backend=request.param) as client:
+        yield client, module.log
+
+
+@pytest.mark.feature("F004-51")
+def test_the_pages_of_the_site_answer_as_the_seed_s_do(site) -> None:
+    client, _ = site
+    for path, text in {
+        "/": "Welcome to microkit.",
+        "/greet": "Hello, Guest!",
+        "/greet/Alice": "Hello, Alice!",
+        "/greet?name=Alice": "Hello, Alice!",
+        "/hello?name=Alice": "Hello Alice!",
+        "/hello": "Hello nobody!",
+        "/total/1/2/3": '{"total":6}',
+        "/stream": "".join(f"Chunk {i}\n" for i in range(1, 6)),
+    }.items():
+        response = client.get(path)
+        assert (response.status_code, response.text) == (200, text)
+    assert client.get("/leave").headers["location"] == "/"
+    assert client.get("/_hidden").status_code == 404
+
+
+@pytest.mark.feature("F004-51")
+def test_the_site_takes_forms_and_json(site) -> None:
+    client, _ = site
+    for sent in ({"data": {"username": "Alice"}}, {"json": {"username": "Alice"}}):
+        assert client.post("/submit", **sent).text == "Form submitted by: Alice"
+    assert client.post("/submit").text == "Form submitted by: Anonymous"
+    assert client.post("/submit_catch_all", data={"username": "Alice"}).text == "Submitted by: Alice"
+    assert client.post("/submit_catch_all").text == "Submitted by: Anonymous"
+
+
+@pytest.mark.feature("F004-51")
+def test_the_site_echoes_and_is_watched(site) -> None:
+    client, log = site
+    with client.websocket("/echo") as ws:
+        ws.send_text("hello")
+        assert ws.receive_text() == "Echo: hello"
+    assert log == []  # the middleware is for pages
+    assert client.get("/nowhere").headers["x-frame-options"] == "DENY"
+    assert log == ["before /nowhere", "after 404"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -19,6 +19,7 @@ import pluggy
 
 from microkit import (
     App,
+    BadRequest,
     Call,
     CallNext,
     Converter,
@@ -28,6 +29,7 @@ from microkit import (
     PluginInfo,
     Provider,
     Reply,
+    Request,
 )
 from microkit.annotations import Parameter
 from microkit.artifacts import ArtifactSpec
@@ -37,7 +39,7 @@ from microkit.dispatch import handle_message
 from microkit.endpoint import Binding, Endpoint
 from microkit.executor import ExecutorSpec
 from microkit.hookspecs import hookimpl
-from microkit.http import TextResponse
+from microkit.http import FormData, QueryParams, TextResponse
 from microkit.inspect import AppInfo, Section
 from microkit.observe import Observer
 from microkit.plan import Plan
@@ -231,8 +233,48 @@ def _in_thread(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @hookimpl
-def microkit_codecs() -> CodecSpec:
-    return CodecSpec("text/x-lines", lambda value: "\n".join(value).encode(), lambda data: data.decode().split("\n"))
+def microkit_codecs() -> Iterable[CodecSpec]:
+    lines = "text/x-lines", lambda value: "\n".join(value).encode(), lambda data: data.decode().split("\n")
+    return [CodecSpec(*lines), CodecSpec("text/x-form", *lines[1:], read=_read_form)]
+
+
+@dataclass
+class SentFile:
+    """The file of a form."""
+
+    filename: str
+    content_type: str
+    content: AsyncIterator[bytes]
+
+
+async def _read_form(request: Request) -> FormData:
+    """A form of lines `name=value`. A line `name@filename` begins a file: all that follows, read while it arrives."""
+    fields: list[tuple[str, str]] = []
+    pieces, text = request.stream(), b""
+    async for piece in pieces:
+        *complete, text = (text + piece).split(b"\n")
+        for number, line in enumerate(complete):
+            if b"=" not in line and b"@" in line:
+                name, filename = line.decode().split("@", 1)
+                begun = b"\n".join([*complete[number + 1 :], text])
+                file = SentFile(filename.rpartition("/")[2], "application/octet-stream", _rest(begun, pieces))
+                return FormData(QueryParams(fields), {name: [file]})
+            fields.append(_field(line))
+    return FormData(QueryParams(fields if not text else [*fields, _field(text)]))
+
+
+def _field(line: bytes) -> tuple[str, str]:
+    try:
+        name, value = line.decode().split("=", 1)
+    except ValueError:
+        raise BadRequest("The body is not valid text/x-form.") from None
+    return name, value
+
+
+async def _rest(begun: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield begun
+    async for piece in pieces:
+        yield piece
 
 
 @hookimpl

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from microkit import App, Kind, Message
+from microkit import App, Kind, Message, Request
 from microkit.hookspecs import HOOKS, hookimpl
 from microkit.inspect import inspect_app
 from microkit.settlement import State
@@ -58,6 +60,50 @@ async def test_it_changes_http_as_it_says(app: App) -> None:
         assert (await client.post("/lines")).text == "threaded"
         counting = next(each for each in app.observers if isinstance(each, Counting))
         assert counting.finished[Kind.HTTP] == 5
+
+
+@pytest.mark.feature("F004-17")
+async def test_it_reads_forms_while_they_arrive(app: App) -> None:
+    seen: list[object] = []
+
+    @app.post("/upload")
+    async def upload(request: Request) -> str:
+        form = await request.form()
+        assert await request.form() is form
+        (file,) = form.files["report"]
+        seen.extend([form.fields.pairs, file.filename, file.content_type])
+        seen.append([piece async for piece in file.content])
+        return "done"
+
+    arrived = anyio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"title=Hel"
+        yield b"lo\ntitle=\nreport@a/b.txt\nfirst\n"
+        with anyio.fail_after(5):
+            await arrived.wait()
+        yield b"last"
+
+    async def watch() -> None:
+        while len(seen) < 3:
+            await anyio.lowlevel.checkpoint()
+        arrived.set()  # the handler has the form before its end was sent
+
+    headers = {"content-type": "text/x-form; charset=utf-8"}
+    async with TestClient(app) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        assert (await client.post("/upload", content=pieces(), headers=headers)).text == "done"
+        assert seen == [
+            [("title", "Hello"), ("title", "")],
+            "b.txt",
+            "application/octet-stream",
+            [b"first\n", b"last"],
+        ]
+        bad = await client.post("/upload", content=b"title", headers=headers)
+        assert (bad.status_code, bad.json()["detail"]) == (400, "The body is not valid text/x-form.")
+        other = await client.post("/upload", files={"report": b"x"})
+        assert other.status_code == 415
+        assert "microkit-web" in other.json()["detail"]
 
 
 async def test_signals_come_in_by_the_driver_and_by_the_ingress(app: App) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from microkit_auto import App, handler
-
 import microkit_pydantic.plugin
 from microkit import Body, Call, Depends, Reply
+from microkit_auto import App, handler
 from tests.benchmarks.cases import CHUNK, CHUNKS, ROUTES
 from tests.benchmarks.models import Order, current_user, open_session
 
