@@ -1,0 +1,181 @@
+"""The store in Redis: lost and hung servers, foreign keys, what is imported when."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from microkit_kv import RedisStore, StoreClosed, StoreError, StoreUnavailable, Unsupported
+from tests.servers import Server, free_ports, private_server
+
+
+def command(port: int, folder: Path, *more: str) -> list[str]:
+    return ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "", *more]
+
+
+@pytest.fixture
+def own_server(needs_redis: None, tmp_path: Path) -> Iterator[Server]:
+    """A server that a test may harm."""
+    with private_server(command, tmp_path) as server:
+        yield server
+
+
+async def ask(url: str, *words: bytes | int) -> Any:
+    """Send one command past the store."""
+    async with RedisStore(url) as store:
+        return await store._run(*words)  # type: ignore[arg-type]
+
+
+async def test_a_lost_server_is_an_error_and_the_next_call_connects_again(needs_redis: None, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)
+    process = start_on(port, tmp_path)
+    try:
+        async with RedisStore(f"redis://127.0.0.1:{port}", timeout=2.0) as store:
+            await store.put("a", b"1")
+            process.kill()
+            process.wait()
+            for _ in range(20):
+                with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port} cannot be reached"):
+                    await store.put("a", b"2")
+            process = start_on(port, tmp_path)
+            await store.put("a", b"3")
+            assert await store.get("a") == b"3"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start_on(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """A server on a port that a client knows already."""
+    process = subprocess.Popen(command(port, folder), stdout=subprocess.DEVNULL)
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return process
+        except OSError:
+            threading.Event().wait(0.05)
+    raise AssertionError("the server did not start")
+
+
+async def test_a_hung_server_is_an_error_in_time_and_no_answer_goes_to_another_call(own_server: Server) -> None:
+    async with RedisStore(f"redis://127.0.0.1:{own_server.port}", timeout=0.3) as store:
+        await store.put("a", b"1")
+        await store.put("b", b"2")
+        own_server.process.send_signal(signal.SIGSTOP)
+        try:
+            with anyio.fail_after(5):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(10):
+                        tasks.start_soon(unavailable, store)
+        finally:
+            own_server.process.send_signal(signal.SIGCONT)
+        await anyio.sleep(0.1)
+        assert [await store.get(key) for key in ("b", "a", "b")] == [b"2", b"1", b"2"]
+
+
+async def unavailable(store: RedisStore) -> None:
+    with pytest.raises(StoreUnavailable):
+        await store.get("a")
+
+
+async def test_opening_fails_where_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
+    (port,) = free_ports(1)
+    store = RedisStore(f"redis://user:hunter2@127.0.0.1:{port}")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.open()
+        assert f"Redis at 127.0.0.1:{port} cannot be reached" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(StoreClosed):
+        await store.get("a")
+
+
+async def test_passwords_are_percent_encoded_and_wrong_ones_are_told(needs_redis: None, tmp_path: Path) -> None:
+    with private_server(lambda port, folder: command(port, folder, "--requirepass", "p@ss/w:rd"), tmp_path) as server:
+        async with RedisStore(f"redis://:p%40ss%2Fw%3Ard@127.0.0.1:{server.port}/1") as store:
+            await store.put("a", b"1")
+            assert await store.get("a") == b"1"
+        for password in (":wrong@", ""):
+            with pytest.raises(StoreError):
+                await RedisStore(f"redis://{password}127.0.0.1:{server.port}").open()
+
+
+async def test_calls_that_are_cancelled_harm_no_others(redis_url: str) -> None:
+    async with RedisStore(redis_url) as store:
+        for number in range(50):
+            await store.put(str(number), str(number).encode())
+        for number in range(50):
+            async with anyio.create_task_group() as tasks:
+                with anyio.move_on_after(number * 0.00002):
+                    await store.get("0")
+                tasks.start_soon(store.get, "1")
+            assert await store.get(str(number)) == str(number).encode()
+
+
+async def test_calls_that_are_cancelled_while_they_connect_leave_a_working_store(redis_url: str) -> None:
+    async with RedisStore(redis_url) as store:
+        for number in range(60):
+            if store._connection is not None:
+                store._connection.invalidate()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.has, "a")
+                tasks.start_soon(store.has, "a")
+                for _ in range(number % 12):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+        with anyio.fail_after(5):
+            assert await store.has("a") is False
+
+
+async def test_calls_at_a_time_share_one_connection(redis_url: str) -> None:
+    async with RedisStore(redis_url) as store, anyio.create_task_group() as tasks:
+        for number in range(500):
+            tasks.start_soon(store.put, str(number), b"x")
+    listed = (await ask(redis_url, b"CLIENT LIST")).decode().splitlines()
+    number = redis_url.rpartition("/")[2]
+    assert len([line for line in listed if f" db={number} " in line]) == 1
+
+
+async def test_keys_of_others_are_neither_listed_nor_in_the_way(redis_url: str) -> None:
+    await ask(redis_url, b"HSET", b"hash", b"field", b"1")
+    await ask(redis_url, b"SET", b"\xff\xfe", b"1")
+    await ask(redis_url, b"SET", b"k" * 600, b"1")
+    async with RedisStore(redis_url) as store:
+        await store.put("a", b"1")
+        assert [key async for key in store.list()] == ["a"]
+        with pytest.raises(StoreError, match="refused GET"):
+            await store.get("hash")
+        assert await store.get("a") == b"1"
+
+
+async def test_the_server_itself_ends_what_is_over(redis_url: str) -> None:
+    async with RedisStore(redis_url) as store:
+        await store.put("a", b"1", ttl=90.5)
+        assert await store._run(b"PTTL", b"a") in range(80_000, 90_501)
+        await store.put("a", b"1", ttl=0.0001)
+        await anyio.sleep(0.05)
+        assert await store._run(b"EXISTS", b"a") == 0
+
+
+async def test_a_missing_library_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coredis.pool", None)
+    with pytest.raises(Unsupported, match=r"Install `microkit-kv\[redis\]`"):
+        await RedisStore("redis://127.0.0.1").open()
+
+
+@pytest.mark.parametrize("module", ["coredis", "sqlite3"])
+def test_libraries_are_imported_when_a_store_is_opened(module: str) -> None:
+    code = f"import sys, microkit_kv.plugin; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
