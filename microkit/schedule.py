@@ -144,6 +144,7 @@ class Timers:
         self._scope = anyio.CancelScope()
         self._pauses: list[anyio.CancelScope] = []
         self._done = anyio.Event()
+        self._done.set()  # until it is started
 
     def fires(self, plan: Plan, process: Process) -> bool:
         """Whether this process fires a schedule."""
@@ -157,6 +158,7 @@ class Timers:
         """Start a task per schedule."""
         plans = [(name, plan) for name, plan in app.table.ticks.items() if self.fires(plan, process)]
         self._pauses = [anyio.CancelScope() for _ in plans]
+        self._done = anyio.Event()
         process.tasks.start_soon(self._run, app, plans)
 
     async def _run(self, app: App, plans: list[tuple[str, Plan]]) -> None:

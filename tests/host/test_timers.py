@@ -153,6 +153,11 @@ async def test_stopping_waits_for_a_running_tick_and_fires_no_more() -> None:
     assert seen == ["begun", "done"]
 
 
+async def test_timers_that_were_never_started_can_be_stopped() -> None:
+    with anyio.fail_after(5.0):
+        await Timers().stop(1.0)
+
+
 async def test_a_failing_tick_is_logged_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
     clock, seen = Clock(), []
     app = App(discover=False, clock=clock)

@@ -72,7 +72,7 @@ class Cluster:
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait until something holds, in real time: leases are judged by it."""
     with anyio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
 
