@@ -122,9 +122,9 @@ class ClusterRuns(Runs):
             return record.claim(entry, now, skew, keep=leased, replace_waiting=self.overlap == "queue")
 
         record, won = await self._ledger.change(claim)
+        self._warn_of_clocks(record, now)
         if not won and not record.owned(due, owner):
             # The latter if the store did not say whether an earlier try was done.
-            self._warn_of_clocks(record, now)
             self._look_after(record)
         elif not leased:
             self.group.start_soon(self._fire, claimed[0], now, None)

@@ -108,6 +108,7 @@ async def test_a_machine_whose_clock_is_far_ahead_blocks_nobody(caplog: pytest.L
             await ahead.advance(timedelta(hours=1))
             await cluster.clock.advance(timedelta(hours=1))
     assert [due for machine, due, _, _ in cluster.runs if machine == "a"] == ["01:00", "02:00", "03:00"]
+    assert "the clocks of the cluster are apart" in caplog.text
 
 
 async def test_a_timer_of_the_kernel_fires_once_for_all_at_whole_periods() -> None:
