@@ -3,9 +3,11 @@
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import install_servers
 from tests.servers import free_ports, missing, private_server
 
 ECHO = """
@@ -47,3 +49,34 @@ def test_what_is_missing_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="the broker is missing"):
         missing("the broker", "install it")
+
+
+def test_servers_that_are_there_are_not_installed_again(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(install_servers, "SERVERS", {"sh": "dash"})
+    monkeypatch.setattr(install_servers, "_apt", lambda *arguments: pytest.fail("installs"))
+    assert install_servers.main() == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_who_is_not_root_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(install_servers, "SERVERS", {"no-such-server": "its-package", "sh": "dash"})
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(install_servers, "_apt", lambda *arguments: pytest.fail("installs"))
+    assert install_servers.main() == 0
+    assert capsys.readouterr().out.endswith("installed: its-package\n")
+
+
+def test_a_failed_installation_is_told_and_leaves_no_policy(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy"
+    seen: list[bool] = []
+    monkeypatch.setattr(install_servers, "SERVERS", {"no-such-server": "its-package"})
+    monkeypatch.setattr(install_servers, "_POLICY", policy)
+    monkeypatch.setattr(install_servers, "_apt", lambda *arguments: seen.append(policy.exists()))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name, path=None: name if name == "apt-get" else None)
+    assert install_servers.main() == 1
+    assert seen == [True]
+    assert not policy.exists()
+    assert "its-package could not be installed" in capsys.readouterr().out

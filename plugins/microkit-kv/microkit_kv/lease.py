@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,7 +67,7 @@ class Lease:
             return None
         # A sign of life of its own for each holder. It is there before the record names it, so nobody sees this lease
         # as over before it is; and a sign that is over never comes back.
-        sign = secrets.token_hex(16)
+        sign = os.urandom(16).hex()
         alive = f"{record}:{sign}"
         start = clock()
         await store.put(alive, b"", ttl=ttl)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -45,16 +45,15 @@ def microkit_providers(app: App) -> Provider:
     known = {spec.scheme: spec for spec in values_of(app.plugins.contributions("microkit_kv_stores"), StoreSpec)}
     spec = spec_of(settings.url, known)
 
-    async def open_store() -> AsyncIterator[Store]:
+    def make() -> Store:
         if spec.in_process and app.runtime.processes > 1:
             raise ConfigurationError(
                 f"The store {spec.scheme}:// is in the memory of one process, so the {app.runtime.processes} workers "
                 f"would not see each other's entries. Use a store that processes share, such as sqlite:// or redis://."
             )
-        async with spec.factory(settings.url, settings) as store:
-            yield store
+        return spec.factory(settings.url, settings)
 
-    return Provider(Store, open_store, scope="app")
+    return Provider(Store, make, scope="app")  # the container enters and leaves it
 
 
 @hookimpl

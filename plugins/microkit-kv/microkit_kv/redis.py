@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .errors import StoreClosed, StoreError, StoreUnavailable, Unsupported
 from .limits import MAX_KEY_BYTES, MAX_VALUE_BYTES, checked_ttl, checked_value, key_bytes, prefix_bytes
 from .store import Page, Store
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup, TaskStatus
     from coredis.connection import BaseConnection
 
 # Keys of one page. Redis hands out keys in no order, so each page is one walk over the database.
@@ -26,20 +25,15 @@ _PAGE = 10_000
 # Keys that one step of the walk looks at.
 _STEP = 1000
 
-# A key, whether a value is expected and which, whether there is a new one and which, and its milliseconds or none.
+# A key; the value that it must have, whether there is a new one and which, and its milliseconds or nothing.
 _COMPARE_AND_SET = b"""
-local current = redis.call('GET', KEYS[1])
-if ARGV[1] == '0' then
-  if current then return 0 end
-elseif current ~= ARGV[2] then
-  return 0
-end
-if ARGV[3] == '0' then
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
-elseif ARGV[5] == '' then
-  redis.call('SET', KEYS[1], ARGV[4])
+elseif ARGV[4] == '' then
+  redis.call('SET', KEYS[1], ARGV[3])
 else
-  redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5])
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 end
 return 1
 """
@@ -60,22 +54,24 @@ class RedisStore(Store):
             percent-encoded.
         max_value: bytes that a value may have.
         timeout: seconds to connect, and to wait for an answer.
+
+    Raises:
+        ValueError: the URL is none of these.
     """
 
     def __init__(self, url: str, *, max_value: int = MAX_VALUE_BYTES, timeout: float = 5.0) -> None:
         self._url = url
         self._max_value = max_value
         self._timeout = timeout
-        # For messages: without user and password.
-        self._name = f"Redis at {urlsplit(url).netloc.rpartition('@')[2]}"
+        self._name = f"Redis at {_place(url)}"
         self._make: Callable[[], BaseConnection] | None = None
         self._tasks: TaskGroup | None = None
         self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
 
-    async def open(self) -> None:
+    async def _open(self) -> None:
         if self._tasks is not None:
-            raise StoreClosed(f"{self._name} is open already.")
+            raise StoreClosed(f"{self._name} is being opened by another task.")
         self._make = self._factory()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -83,10 +79,10 @@ class RedisStore(Store):
         try:
             await self._run(b"PING")
         except BaseException:
-            await self.close()
+            await self._close()
             raise
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         tasks, self._tasks, self._connection = self._tasks, None, None
         if tasks is not None:
             tasks.cancel_scope.cancel()
@@ -138,7 +134,7 @@ class RedisStore(Store):
                 return await self._run(b"EXISTS", name) == 0
             return await self._run(b"SET", name, value, b"NX", *expiry) is not None
         new = (b"0", b"") if value is None else (b"1", value)
-        arguments = (b"1", expected, *new, expiry[1] if expiry else b"")
+        arguments = (expected, *new, expiry[1] if expiry else b"")
         return await self._run(b"EVAL", _COMPARE_AND_SET, 1, name, *arguments) == 1
 
     # -- the connection ------------------------------------------------------------------------------------------------
@@ -195,9 +191,12 @@ class RedisStore(Store):
         except Exception as exc:
             if isinstance(exc, TimeoutError) and connection is not None:
                 connection.invalidate()  # nobody knows if it still works, and the system may not say so for minutes
-            raise self._translated(exc, command) from exc
+            if (told := self._told(exc, command)) is None:
+                raise
+            raise told from exc
 
-    def _translated(self, exc: Exception, command: bytes) -> Exception:
+    def _told(self, exc: Exception, command: bytes) -> StoreError | None:
+        """What a failure is to the caller; None if it is none of Redis."""
         from coredis.exceptions import ConnectionError as Disconnected
         from coredis.exceptions import ReadOnlyError, RedisError
 
@@ -207,7 +206,7 @@ class RedisStore(Store):
             return StoreUnavailable(f"{self._name} cannot be reached: {exc}")
         if isinstance(exc, RedisError):
             return StoreError(f"{self._name} refused {command.decode()}: {exc}")
-        return exc
+        return None
 
 
 class _Attempt:
@@ -227,10 +226,27 @@ async def _keep(connection: BaseConnection, *, task_status: TaskStatus[Exception
         with suppress(RuntimeError):  # it has started; then the calls under way were told
             task_status.started(exc)
     finally:
+        from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
         # coredis 6.9 leaves them open where it cannot connect, which Python warns of.
         for each in vars(connection).values():
             if isinstance(each, (MemoryObjectReceiveStream, MemoryObjectSendStream)):
                 each.close()
+
+
+def _place(url: str) -> str:
+    """Host and port of a URL, for messages: without user and password."""
+    parts = urlsplit(url)
+    try:
+        right = parts.scheme in ("redis", "rediss") and parts.hostname and (parts.port or 6379)
+    except ValueError:  # a port that is no number
+        right = False
+    # coredis would take a database that is no number for 0.
+    if not right or not (parts.path in ("", "/") or parts.path[1:].isdecimal()):
+        raise ValueError(
+            "The URL of a Redis store is `redis://[user:password@]host[:port][/database]`, or `rediss://`."
+        )
+    return parts.netloc.rpartition("@")[2]
 
 
 def _milliseconds(ttl: float | None) -> int | None:

@@ -47,7 +47,10 @@ def _sqlite(url: str, settings: KvSettings) -> Store:
 
 
 def _redis(url: str, settings: KvSettings) -> Store:
-    return RedisStore(url, max_value=settings.max_value, timeout=settings.timeout)
+    try:
+        return RedisStore(url, max_value=settings.max_value, timeout=settings.timeout)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from None
 
 
 SCHEMES: Mapping[str, StoreSpec] = MappingProxyType(

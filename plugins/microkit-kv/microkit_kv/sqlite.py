@@ -91,9 +91,9 @@ class SQLiteStore(Store):
         self._lock = threading.Lock()
         self._writes = 0
 
-    async def open(self) -> None:
+    async def _open(self) -> None:
         if self._limiter is not None:
-            raise StoreClosed(f"The store {self._path} is open already.")
+            raise StoreClosed(f"The store {self._path} is being opened by another task.")
         self._limiter = anyio.CapacityLimiter(1)
         try:
             self._connection = await anyio.to_thread.run_sync(self._connect, limiter=self._limiter)
@@ -101,7 +101,7 @@ class SQLiteStore(Store):
             self._limiter = None
             raise
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         if self._limiter is None:
             return
         with anyio.CancelScope(shield=True):

@@ -30,24 +30,37 @@ class Store(ABC):
     Keys have 1 to 512 bytes in UTF-8. Values are `bytes`, up to a bound of the store. An entry whose time is over is
     seen by nobody, whether or not the store has removed it yet. Every write replaces the time to live as well.
 
-    A store is opened and closed by one task, which need not be the one that uses it: `async with store:`. Many tasks
-    may use it at a time.
+    A store is opened and closed by `async with store:`, which may be done again inside; the outermost opens and closes
+    it, in one task, as with a task group. Many tasks may use it at a time.
 
     Attributes:
         atomic: `compare_and_set` works. A store without it serves values whose last writer may win.
     """
 
     atomic: bool = True
+    _openings: int = 0
 
-    async def open(self) -> None:  # noqa: B027  # nothing to do for some stores
-        """Connect; a no-op for a store that has nothing to connect to.
+    async def open(self) -> None:
+        """Connect, unless the store is open already.
 
         Raises:
             StoreUnavailable: it cannot be reached.
         """
+        if not self._openings:
+            await self._open()
+        self._openings += 1
 
-    async def close(self) -> None:  # noqa: B027  # nothing to do for some stores
-        """Let go of files and connections. What is stored stays; a store that was never opened is left alone."""
+    async def close(self) -> None:
+        """Let go of files and connections, once it was closed as often as it was opened. What is stored stays."""
+        self._openings = max(0, self._openings - 1)
+        if not self._openings:
+            await self._close()
+
+    async def _open(self) -> None:  # noqa: B027  # nothing to do for some stores
+        """Connect; for stores that have something to connect to."""
+
+    async def _close(self) -> None:  # noqa: B027  # nothing to do for some stores
+        """Let go of everything, if anything is open."""
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -10,17 +10,17 @@ class _Wrapper(Store):
     """What is the same for all wrappers.
 
     Args:
-        store: the store that keeps the entries. If several wrappers share it, open it, not them.
+        store: the store that keeps the entries.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.atomic = store.atomic
 
-    async def open(self) -> None:
+    async def _open(self) -> None:
         await self._store.open()
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         await self._store.close()
 
     async def get(self, key: str) -> bytes | None:

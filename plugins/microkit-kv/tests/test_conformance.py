@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,9 @@ from microkit_kv.conformance import StoreSuite
 pytestmark = [pytest.mark.feature("F000-32"), pytest.mark.feature("F000-33"), pytest.mark.guarantee("G12")]
 
 
-class TestMemory(StoreSuite):
+class InMemory(StoreSuite):
+    """On a clock that the cases move."""
+
     @pytest.fixture(autouse=True)
     def clock(self) -> None:
         self.now = 0.0
@@ -25,6 +26,24 @@ class TestMemory(StoreSuite):
 
     async def wait(self, seconds: float) -> None:
         self.now += seconds
+
+
+class TestMemory(InMemory):
+    pass
+
+
+class LastWriterWins(MemoryStore):
+    """As Workers KV is."""
+
+    atomic = False
+    compare_and_set = Store.compare_and_set
+
+
+class TestNotAtomic(InMemory):
+    atomic = False
+
+    def store(self) -> AbstractAsyncContextManager[Store]:
+        return LastWriterWins(clock=lambda: self.now)
 
 
 class TestSQLite(StoreSuite):
@@ -47,18 +66,14 @@ class TestRedis(StoreSuite):
         return RedisStore(self.url)
 
 
-class TestPrefix(StoreSuite):
+class TestPrefix(InMemory):
     """With neighbours that a prefix taken for a pattern would let in."""
 
     prefix = "p%_*:"
 
-    @pytest.fixture(autouse=True)
-    def file(self, tmp_path: Path) -> None:
-        self.path = tmp_path / "store.db"
-
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
-        async with SQLiteStore(self.path) as store:
+        async with super().store() as store:
             for neighbour in ("p", "p%", "pa_*:x", "p%_b:x", "p%__*:", self.prefix, "q", "p%_*;"):
                 await store.put(neighbour, b"another's")
             yield PrefixStore(store, self.prefix)
@@ -68,8 +83,18 @@ class TestPrefix(StoreSuite):
         await super().test_any_text_is_a_key()
 
 
-class TestExpiring(StoreSuite):
-    counter = itertools.count()
-
+class TestExpiring(InMemory):
     def store(self) -> AbstractAsyncContextManager[Store]:
-        return ExpiringStore(MemoryStore(), 1000.0)
+        return ExpiringStore(MemoryStore(clock=lambda: self.now), 1000.0)
+
+
+def test_the_suite_shows_what_was_taken_out_of_it() -> None:
+    class Deletes(InMemory):
+        test_any_text_is_a_key = None  # type: ignore[assignment]
+
+    class Overrides(InMemory):
+        async def test_an_absent_key_has_no_value(self) -> None: ...
+
+    for suite, name in ((Deletes, "test_any_text_is_a_key"), (Overrides, "test_an_absent_key_has_no_value")):
+        with pytest.raises(AssertionError, match=f"overrides {name}"):
+            suite().test_every_case_of_the_suite_is_kept()

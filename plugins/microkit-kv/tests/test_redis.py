@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trustme
 
 from microkit_kv import RedisStore, StoreClosed, StoreError, StoreUnavailable, Unsupported
 from tests.servers import Server, free_ports, private_server
@@ -39,7 +39,6 @@ async def ask(url: str, *words: bytes | int) -> Any:
 
 async def test_a_lost_server_is_an_error_and_the_next_call_connects_again(needs_redis: None, tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    logging.getLogger("coredis").setLevel(logging.CRITICAL)
     process = start_on(port, tmp_path)
     try:
         async with RedisStore(f"redis://127.0.0.1:{port}", timeout=2.0) as store:
@@ -90,7 +89,7 @@ async def unavailable(store: RedisStore) -> None:
         await store.get("a")
 
 
-async def test_opening_fails_where_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_opening_fails_where_nothing_listens() -> None:
     (port,) = free_ports(1)
     store = RedisStore(f"redis://user:hunter2@127.0.0.1:{port}")
     for _ in range(2):
@@ -158,6 +157,40 @@ async def test_keys_of_others_are_neither_listed_nor_in_the_way(redis_url: str) 
         with pytest.raises(StoreError, match="refused GET"):
             await store.get("hash")
         assert await store.get("a") == b"1"
+
+
+async def test_a_listing_keeps_little_in_memory_and_loses_nothing(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page is what a walk over the whole database leaves of it, with the rest dropped on the way."""
+    monkeypatch.setattr("microkit_kv.redis._PAGE", 50)
+    monkeypatch.setattr("microkit_kv.redis._STEP", 20)
+    keys = [f"{number:04}" for number in range(1000)]
+    async with RedisStore(redis_url) as store:
+        async with anyio.create_task_group() as tasks:
+            for key in keys:
+                tasks.start_soon(store.put, key, b"")
+        assert [key async for key in store.list()] == keys
+        assert (await store.list_page("09")).keys == keys[900:950]
+        assert (await store.list_page("09", "0949")).cursor is None
+
+
+async def test_it_is_reached_over_tls(needs_redis: None, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+
+    def tls(port: int, folder: Path) -> list[str]:
+        files = ("--tls-cert-file", "server.pem", "--tls-key-file", "server.pem", "--tls-ca-cert-file", "ca.pem")
+        return command(0, folder, "--tls-port", str(port), *files, "--tls-auth-clients", "no")
+
+    with private_server(tls, tmp_path) as server:
+        url = f"rediss://127.0.0.1:{server.port}"
+        async with RedisStore(f"{url}?ssl_ca_certs={tmp_path}/ca.pem") as store:
+            await store.put("a", b"1")
+            assert await store.get("a") == b"1"
+        with pytest.raises(StoreUnavailable):  # by an authority that nobody knows
+            await RedisStore(url).open()
 
 
 async def test_the_server_itself_ends_what_is_over(redis_url: str) -> None:
