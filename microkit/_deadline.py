@@ -10,61 +10,45 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from weakref import ref
 
 import anyio
 
 T = TypeVar("T")
+Begun: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, Any, T]
 
 
 class _Rest(Generic[T]):
-    """Await the rest of a coroutine that was begun, and call `suspended()` before each suspension, until it is True.
+    """Await the rest of what was begun, and call `suspended()` before each suspension, until it is True.
 
     Args:
-        coroutine: what was begun.
+        begun: a coroutine that was begun, or what `__await__` gave.
         trap: what its first suspension handed up.
     """
 
-    __slots__ = ("_coroutine", "_suspended", "_trap")
+    __slots__ = ("_begun", "_suspended", "_trap")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], trap: Any, suspended: Callable[[], bool]) -> None:
-        self._coroutine = coroutine
+    def __init__(self, begun: Begun[T], trap: Any, suspended: Callable[[], bool]) -> None:
+        self._begun = begun
         self._trap = trap
         self._suspended = suspended
 
     def __await__(self) -> Generator[Any, Any, T]:
-        coroutine, trap, settled = self._coroutine, self._trap, False
+        begun, trap, settled = self._begun, self._trap, False
         while True:
             settled = settled or self._suspended()
             try:
                 answer = yield trap
             except BaseException as exc:
-                resume: Callable[[Any], Any] = coroutine.throw
+                resume: Callable[[Any], Any] = begun.throw
                 argument: Any = exc
             else:
-                resume, argument = coroutine.send, answer
+                resume, argument = begun.send, answer
             try:
                 trap = resume(argument)
             except StopIteration as done:
                 return done.value
-
-
-async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await `coroutine`, which has `seconds` from its first suspension on.
-
-    The coroutine must not leave a cancel scope that was entered before. While it is inside of one of its own it is not
-    bounded, since a scope entered that late would cross its own.
-
-    Raises:
-        TimeoutError: it took longer.
-    """
-    around = current_scope()
-    try:
-        trap = coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    return await _limited(seconds, coroutine, trap, around, lent=False)
 
 
 async def unshielded(seconds: float | None, coroutine: Coroutine[Any, Any, T], trap: Any) -> T:
@@ -83,10 +67,24 @@ async def unshielded(seconds: float | None, coroutine: Coroutine[Any, Any, T], t
     """
     if seconds is None:
         return await _Rest(coroutine, trap, lambda: True)
-    return await _limited(seconds, coroutine, trap, None, lent=True)
+    return await limited(seconds, coroutine, trap, None, lent=True)
 
 
-async def _limited(seconds: float, coroutine: Coroutine[Any, Any, T], trap: Any, around: object, *, lent: bool) -> T:
+async def limited(seconds: float, begun: Begun[T], trap: Any, around: object, *, lent: bool = False) -> T:
+    """Await the rest of something for at most `seconds`.
+
+    It must not leave a cancel scope that was entered before. While it is inside of one of its own it is not bounded,
+    since a scope entered that late would cross its own.
+
+    Args:
+        begun: a coroutine that was begun, or what `__await__` gave.
+        trap: what its first suspension handed up.
+        around: the innermost cancel scope from before it was begun, as `scope_reader` tells it.
+        lent: lower the deadlines of the scopes that it is inside of, instead of leaving them alone.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
     scope: anyio.CancelScope | None = None
     end = anyio.current_time() + seconds
 
@@ -102,7 +100,7 @@ async def _limited(seconds: float, coroutine: Coroutine[Any, Any, T], trap: Any,
         return False
 
     try:
-        result = await _Rest(coroutine, trap, limit)
+        result = await _Rest(begun, trap, limit)
     except BaseException as exc:
         if scope is not None and scope.__exit__(type(exc), exc, exc.__traceback__):
             raise TimeoutError from None

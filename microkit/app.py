@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dispatch
@@ -136,6 +135,8 @@ class App(Router):
         if self._manager is None:
             plugins, discover, *_ = self._given
             if discover and not self.configuration:
+                from pathlib import Path
+
                 # Whoever hosts it: an ASGI server's own command line knows nothing of our configuration file.
                 self.configuration = find_project_table(Path.cwd())
             manager = PluginManager(tolerant=self.tolerant)

@@ -6,12 +6,13 @@ Besides are paths, lists in one variable, tuples of several types, and None as t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePath
+from os import PathLike
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from microkit.validation import Invalid, Source, Validators
 
+_PATH: Any = PathLike  # and not pathlib's, which takes its time to import
 _VALIDATORS = Validators()
 _COLLECTIONS: dict[Any, Callable[[Iterable[Any]], Any]] = {
     list: list,
@@ -44,7 +45,7 @@ def convert(value: Any, annotation: Any, source: Source) -> Any:
         return _convert_union(value, arguments, source)
     if origin in _COLLECTIONS:
         return _COLLECTIONS[origin](_convert_items(value, origin, arguments, source))
-    if isinstance(origin, type) and issubclass(origin, PurePath):
+    if isinstance(origin, type) and issubclass(origin, _PATH):
         if isinstance(value, (str, origin)):
             return origin(value)
         raise _invalid("must be a path")

@@ -100,8 +100,8 @@ class Node:
 
     @property
     def is_source(self) -> bool:
-        """Whether it only reads call data, synchronously."""
-        return self.mode is Mode.SYNC and self.args == (CALL,)
+        """Whether it only reads call data."""
+        return self.mode in (Mode.SYNC, Mode.ASYNC) and self.args == (CALL,)
 
     def __repr__(self) -> str:
         return f"<Node {self.label} {self.mode.name} {self.scope.name}>"

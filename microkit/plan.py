@@ -40,6 +40,7 @@ class Plan:
         address: for logs and people.
         ingress: name of the ingress that serves the binding; empty for what the kernel adds itself.
         value_names: names of the path values.
+        max_body_size, body_timeout: bounds of a request's body, in bytes and in seconds; None is none.
         layers: the middleware, outermost first.
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
@@ -72,6 +73,9 @@ class Plan:
         self.layers = layers
         self.executor = executor
         self.timeout: float | None = binding.options.get("timeout", app.timeout)
+        settings = app.settings
+        self.max_body_size: int | None = binding.options.get("max_body_size", settings.max_body_size)
+        self.body_timeout: float | None = binding.options.get("body_timeout", settings.body_timeout)
         self.grouped = bool(binding.options.get("task_group"))
         handler = self.endpoint.handler
         self.may_stream = annotations.is_async_generator(handler) or annotations.is_generator(handler)
@@ -235,14 +239,17 @@ class Plan:
             slot = self.inner.slots[node]
             value = self.inner.template[slot]
             getters.append(node.func if node.is_source else (lambda call, value=value: value))
-        if http is not None and awaited and len(getters) <= 2:
+        late = [node.is_source and node.mode is Mode.ASYNC for node in self.nodes]
+        if http is not None and awaited and (late == [True] or (len(late) <= 2 and not any(late))):
+            small = _small_core_awaiting if any(late) else _small_core
             if not self.layers and (encode := self.app.renderers.encode()) is not None:
-                self.answer = _small_core(run, getters, encode, failed)
-            return _small_core(run, getters, http, failed)
+                self.answer = small(run, getters, encode, failed)
+            return small(run, getters, http, failed)
+        sources = list(zip(getters, late, strict=True))
 
         async def core(call: Any) -> Reply:
             try:
-                result = run(*[get(call) for get in getters])
+                result = run(*[await get(call) if is_async else get(call) for get, is_async in sources])
                 return render(call, await result if awaited else result)
             except Exception as exc:
                 return await failed(call, exc)
@@ -381,6 +388,19 @@ def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
             return await failed(call, exc)
 
     return core2
+
+
+def _small_core_awaiting(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
+    """`_small_core` for one argument that is waited for, usually the body."""
+    (get,) = getters
+
+    async def core(call: Any) -> Reply:
+        try:
+            return http(await run(await get(call)))
+        except Exception as exc:
+            return await failed(call, exc)
+
+    return core
 
 
 def _plain_reply(call: Any, result: Any) -> Reply:

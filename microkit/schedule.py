@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -192,7 +191,7 @@ class Timers:
         while True:
             if runs.overlap != "allow" and due <= clock.now():
                 await runs.idle()  # firings that are made up for come one after the other, none is dropped
-            wait = due + random.uniform(0.0, getattr(trigger, "jitter", 0.0))  # noqa: S311
+            wait = due + _random_part(getattr(trigger, "jitter", 0.0))
             await clock.sleep_until(wait)
             now = clock.now()
             missed, later = 0, trigger.next_after(due, start)
@@ -204,6 +203,14 @@ class Timers:
             else:
                 await runs.offer(due, now, missed)
             due = later
+
+
+def _random_part(seconds: float) -> float:
+    if not seconds:
+        return 0.0
+    import random  # not before it is needed: it draws entropy when it is imported
+
+    return random.uniform(0.0, seconds)  # noqa: S311
 
 
 TIMERS = TransportSpec("timers", Kind.TICK, server=Timers, automatic=True)

@@ -234,6 +234,8 @@ def _compile(tp: Any, text: bool, known: dict[Any, Convert]) -> Convert:
         return _sequence(_SEQUENCES[origin], items, fixed=fixed, text=text)
     if origin is dict:
         key, item = parts or (Any, Any)
+        if key is str and item in (Any, object):
+            return _plain_object
         return _mapping(_compile(key, key is not str, known), _compile(item, False, known))
     if isinstance(tp, type) and dataclasses.is_dataclass(tp):
         return _dataclass(tp, known)
@@ -386,6 +388,12 @@ def _sequence(build: type, items: list[Convert], *, fixed: bool, text: bool) -> 
             raise _fail("must have simple items", "list") from None
 
     return convert
+
+
+def _plain_object(value: Any) -> Any:
+    if isinstance(value, dict) and all(type(each) is str for each in value):
+        return value
+    raise _fail("must be an object", "dict")
 
 
 def _mapping(key: Convert, item: Convert) -> Convert:

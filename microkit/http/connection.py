@@ -148,7 +148,10 @@ class HTTPConnection(Call):
                 settings = self.app.settings
                 if len(raw) > settings.max_headers:
                     raise HTTPException(431, f"The request has more than {settings.max_headers} header fields.")
-                if sum(len(name) + len(value) for name, value in raw) > settings.max_header_size:
+                size = 0
+                for name, value in raw:  # twice as fast as sum()
+                    size += len(name) + len(value)
+                if size > settings.max_header_size:
                     raise HTTPException(431, f"The header fields have more than {settings.max_header_size} bytes.")
             self._headers = Headers(raw)
         return self._headers

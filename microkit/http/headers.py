@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, cast
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -38,6 +39,7 @@ def encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Ra
     return [encode_header(name, value) for name, value in cast("Iterable[tuple[str, str]]", items)]
 
 
+@lru_cache(256)
 def _key(name: str) -> bytes:
     return name.lower().encode("latin-1", "replace")  # what is not latin-1 is no name of a field, and finds none
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from microkit._deadline import within
+from microkit._deadline import limited
 from microkit.call import MISSING, Kind
 from microkit.codecs import is_json, json_loads
 from microkit.errors import BadRequest, ClientDisconnect, PayloadTooLarge, RequestTimeout
@@ -74,19 +74,13 @@ class Request(HTTPConnection):
     def max_body_size(self) -> int | None:
         """The bound of the body in bytes: the binding's option, else the setting; None is none."""
         plan = self.__dict__.get("plan")
-        if plan is None:
-            return None
-        option = plan.options.get("max_body_size", MISSING)
-        return self.app.settings.max_body_size if option is MISSING else option
+        return None if plan is None else plan.max_body_size
 
     @property
     def body_timeout(self) -> float | None:
         """Seconds that the client may be waited for while the body is read: option, else setting; None is none."""
         plan = self.__dict__.get("plan")
-        if plan is None:
-            return None
-        option = plan.options.get("body_timeout", MISSING)
-        return self.app.settings.body_timeout if option is MISSING else option
+        return None if plan is None else plan.body_timeout
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces as they arrive, at most `max_body_size` bytes in all.
@@ -140,13 +134,26 @@ class Request(HTTPConnection):
         lengths = self.headers.getlist("content-length")
         if not lengths:
             return None
-        if len(set(lengths)) > 1 or not lengths[0].isascii() or not lengths[0].isdigit() or len(lengths[0]) > 18:
+        length = lengths[0]
+        if not (length.isdigit() and length.isascii() and len(length) < 19 and lengths.count(length) == len(lengths)):
             raise self._fail(BadRequest("The Content-Length header is not valid.", self._close()))
-        return int(lengths[0])
+        return int(length)
 
     async def _piece(self) -> bytes:
         """What one event brings; sets `_complete` with the last one."""
-        event = await self._event()
+        if self._patience is None:
+            event = await self.receive()
+        else:
+            if self._patience <= 0:
+                raise self._too_slow()
+            around = self.app.runtime.innermost_scope()
+            waiting = self.receive().__await__()
+            try:
+                trap = next(waiting)
+            except StopIteration as done:  # it was there already
+                event = done.value
+            else:
+                event = await self._wait(waiting, trap, around)
         if event["type"] == "http.disconnect":
             # The end of a connection is never the end of a body: half an input must not be acted on.
             raise self._fail(ClientDisconnect("the client disconnected before its request was complete"))
@@ -161,23 +168,20 @@ class Request(HTTPConnection):
             self._complete = True
         return piece
 
-    async def _event(self) -> Any:
-        """The next event, within what is left of the time that the client may be waited for."""
-        if self._patience is None:
-            return await self.receive()
+    async def _wait(self, waiting: Any, trap: Any, around: object) -> Any:
+        """The event that `receive` is waiting for, within what is left of the time that the client has."""
+        assert self._patience is not None
         began = monotonic()
         try:
-            if self._patience <= 0:
-                raise TimeoutError
-            event = await within(self._patience, self._receive())
+            event = await limited(self._patience, waiting, trap, around)
         except TimeoutError:
-            text = f"The request was not complete within {self.body_timeout:g} seconds."
-            raise self._fail(RequestTimeout(text, self._close())) from None
+            raise self._too_slow() from None
         self._patience -= monotonic() - began
         return event
 
-    async def _receive(self) -> Any:
-        return await self.receive()  # a server may return an awaitable that is no coroutine
+    def _too_slow(self) -> Exception:
+        text = f"The request was not complete within {self.body_timeout:g} seconds."
+        return self._fail(RequestTimeout(text, self._close()))
 
     def _too_large(self) -> Exception:
         return self._fail(PayloadTooLarge(f"The body is over the limit of {self._limit} bytes.", self._close()))
