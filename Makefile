@@ -1,6 +1,7 @@
 # Needs Python 3.11+, make and the registries of Python and Node packages; all else is installed into .venv.
 #   make test ARGS="-k settlement"      one part of the tests
 #   make alone ARGS="--only trie"       one distribution in isolation
+#   make bench ARGS="--quick"           a smoke run of the benchmarks; their peers go into .venv-bench
 #   make setup PYTHON=python3.14        another interpreter (remove .venv first)
 
 PYTHON ?= python3
@@ -50,7 +51,7 @@ test: setup $(SERVERS_STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
-	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from .errors import ClientDisconnect, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
 from .http.response import JSON, encode_body, encode_piece
+from .observe import observed
 from .renderers import internal_error, json_reply
 from .sockets import serve_socket
 
@@ -51,7 +52,7 @@ async def asgi(app: App, scope: dict[str, Any], receive: Any, send: Any) -> None
     if not plan.plain:
         await dispatch.run(request, _deliverer(request, send))
         return
-    finished = dispatch.observe(request) if app.observers else None
+    finished = observed(request) if app.observers else None
     try:
         if plan.shielded and app.runtime.innermost_scope() is not None:
             reply, sent = await _invoke_shielded(request, send)

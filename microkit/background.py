@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
+from .observe import tell
+
 if TYPE_CHECKING:
     from .call import Call
 
@@ -56,4 +58,4 @@ async def run_background(call: Call, tasks: list[Callable[[], Any]]) -> None:
             name = getattr(func, "__qualname__", repr(func))
             _logger.exception("background task %s of call %s failed", name, call.id)
             for observer in call.app.observers:
-                observer.task_failed(call, exc)
+                tell(observer.task_failed, call, exc)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from .graph import cut_error, leave_scope
 from .http import Request
 from .http.response import encode_piece
 from .messages import Batch, Message
+from .observe import observed, settled
 from .renderers import internal_error
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def run(call: Call, deliver: Deliver) -> Reply:
     Returns:
         The reply that was delivered.
     """
-    finished = observe(call)
+    finished = observed(call)
     try:
         reply = await _shielded(call, deliver) if call.plan.shielded else await _in_group(call, deliver)
     except BaseException as exc:
@@ -91,34 +91,6 @@ async def _invoke(call: Call, deliver: Deliver) -> Reply:
         # Nothing of a call may outlive it, even if it was cancelled between its plan and its delivery.
         await close_scopes(call, exc)
         raise
-
-
-def observe(call: Call) -> Callable[[Reply], None]:
-    """Tell the observers that a call starts. Returns what tells them that it ended."""
-    observers = call.app.observers
-    if not observers:
-        return _nobody
-    started = time.perf_counter()
-    for observer in observers:
-        _tell(observer.call_started, call)
-
-    def finished(reply: Reply) -> None:
-        duration = time.perf_counter() - started
-        for observer in observers:
-            _tell(observer.call_finished, call, reply, duration)
-
-    return finished
-
-
-def _tell(method: Callable[..., None], *args: Any) -> None:
-    try:
-        method(*args)
-    except Exception:  # who only looks on must not cost anybody a reply
-        _logger.exception("an observer failed")
-
-
-def _nobody(reply: Reply) -> None:
-    pass
 
 
 async def conclude(call: Call, reply: Reply, deliver: Deliver) -> Reply:
@@ -377,6 +349,9 @@ async def handle_message(message: Message) -> Reply:
     except BaseException:
         await settlement.give_back()  # cancelled or drained: the work was rolled back
         raise
+    finally:
+        if message.app.observers:
+            settled(message)
 
 
 async def handle_batch(batch: Batch) -> Reply:
@@ -398,6 +373,9 @@ async def handle_batch(batch: Batch) -> Reply:
             if message.settlement is not None:
                 await message.settlement.give_back()
         raise
+    finally:
+        for message in batch:
+            settled(message)
 
 
 class MessageScope:

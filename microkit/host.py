@@ -132,7 +132,7 @@ class Host:
     async def _serve(self, servers: list[TransportServer]) -> None:
         runtime, worker = self.app.runtime, self._worker
         if worker is not None:
-            runtime.processes = worker.count
+            runtime.processes, runtime.process = worker.count, worker.index
         with self._until_stopped():
             await runtime.start_detached()
         if not runtime.running:
@@ -233,8 +233,8 @@ def end_by(number: int) -> None:
 def select(
     app: App, transports: Sequence[str | TransportServer], only: list[str] | None, backend: str
 ) -> list[TransportServer]:
-    """Make the ingresses of an application: those asked for, and an automatic one for every ingress that its bindings
-    need and that has none yet.
+    """Make the ingresses of an application: those asked for, an automatic one for every ingress that its bindings need
+    and that has none yet, and those that want to be opened for it.
 
     Args:
         app, transports, only, backend: as for `Host`.
@@ -243,8 +243,10 @@ def select(
         ConfigurationError: a name is unknown, or there is nothing to serve.
         StartupError: a transport does not run on the backend.
     """
-    used = list(dict.fromkeys(plan.ingress for plan in app.table.plans if plan.ingress))
+    plans = app.table.plans
     specs = {name: spec for name, spec in app.transports.items() if spec.server is not None}
+    wanted = [spec for spec in specs.values() if spec.wanted is not None and spec.wanted(app)]
+    used = list(dict.fromkeys(each.ingress for each in (*plans, *wanted) if each.ingress))
     if only is not None:
         known = {*specs, *used, *(spec.ingress for spec in specs.values()), *map(_name, transports)}
         for name in only:
@@ -264,7 +266,7 @@ def select(
     for ingress in used:
         if any(ingress == taken for _, taken, _ in chosen):
             continue
-        candidates = [spec for spec in specs.values() if spec.automatic and spec.ingress == ingress]
+        candidates = [spec for spec in specs.values() if (spec.automatic or spec in wanted) and spec.ingress == ingress]
         if only is not None and ingress not in only and not any(spec.name in only for spec in candidates):
             continue
         if not candidates:
@@ -286,7 +288,7 @@ def select(
         )
     for ingress in missing:
         if ingress != "rpc":  # procedures can also be called in process
-            deaf = dict.fromkeys(plan.address for plan in app.table.plans if plan.ingress == ingress)
+            deaf = dict.fromkeys(plan.address for plan in plans if plan.ingress == ingress)
             _logger.warning(
                 "no active plugin opens the ingress %r, so nothing from outside reaches %s; install one that does",
                 ingress,

@@ -156,6 +156,7 @@ class Publisher:
                 content_type=content_type,
                 attempt=attempt,
                 message_id=message_id,
+                published_at=self.app.clock.now(),
             )
             outcomes += await self.deliver(plan, [message], delivery)
         return outcomes
@@ -172,7 +173,11 @@ class Publisher:
         bodies = [json_dumps(payload) for payload in payloads]
         outcomes: list[Outcome] = []
         for plan in self.app.table.events.get((source, name), ()):
-            messages = [Message(body, source=source, name=name, headers=dict(headers or {})) for body in bodies]
+            now = self.app.clock.now()
+            messages = [
+                Message(body, source=source, name=name, headers=dict(headers or {}), published_at=now)
+                for body in bodies
+            ]
             outcomes += await self.deliver(plan, messages)
         return outcomes
 

@@ -43,6 +43,7 @@ class Runtime:
         tasks: a task group for work that lives as long as the application.
         ready: start-up is over and shutdown has not begun; a host keeps it false also while an ingress is not open.
         processes: how many processes serve the application, as far as the host knows.
+        process: number of this one among them, from 0.
     """
 
     def __init__(self, app: App) -> None:
@@ -56,7 +57,7 @@ class Runtime:
         self.innermost_scope: Callable[[], object] = current_scope
         self.running = False
         self.ready = False
-        self.processes = 1
+        self.processes, self.process = 1, 0
         self._grace: float | None = None
         self._starting: anyio.Event | None = None
         self._stopped: anyio.Event | None = None

@@ -23,6 +23,8 @@ class Message(Call):
         attempt: 1 for the first delivery.
         message_id: the same for all copies of it.
         correlation_id, reply_to: of a request that waits for a reply.
+        published_at: when it was published, or became due if it was delayed or is a retry; seconds since the epoch.
+            None if its broker does not know.
         settlement: how it will be answered.
     """
 
@@ -42,6 +44,7 @@ class Message(Call):
         message_id: str | None = None,
         correlation_id: str = "",
         reply_to: str = "",
+        published_at: float | None = None,
         settlement: Settlement | None = None,
     ) -> None:
         self.body = body
@@ -55,6 +58,7 @@ class Message(Call):
         self.message_id = message_id
         self.correlation_id = correlation_id
         self.reply_to = reply_to
+        self.published_at = published_at
         self.settlement = settlement
         self._own_scope: Any = None
 

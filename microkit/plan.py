@@ -39,6 +39,7 @@ class Plan:
         binding, endpoint, kind, options: what it was compiled from.
         address: for logs and people.
         ingress: name of the ingress that serves the binding; empty for what the kernel adds itself.
+        context: name of the group of workers that runs it, for metrics; the plugin that brings the group sets it.
         value_names: names of the path values.
         max_body_size, body_timeout: bounds of a request's body, in bytes and in seconds; None is none.
         layers: the middleware, outermost first.
@@ -67,7 +68,7 @@ class Plan:
         self.kind: Kind = binding.trigger.kind
         self.options = binding.options
         self.address = str(binding.trigger)
-        self.ingress = ""
+        self.ingress = self.context = ""
         self.value_names = value_names
         self.resolver = resolver
         self.layers = layers

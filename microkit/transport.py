@@ -127,6 +127,7 @@ class TransportSpec:
         durable: nothing that its broker accepted is lost.
         in_process: its broker lives in the memory of one process, so several processes would not hear each other.
         automatic: the host starts it by itself when the app has bindings for its ingress.
+        wanted: takes the application and says whether the host starts it without any binding, such as by the settings.
     """
 
     name: str
@@ -140,6 +141,7 @@ class TransportSpec:
     durable: bool = False
     in_process: bool = False
     automatic: bool = False
+    wanted: Callable[[App], bool] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ingress", self.ingress or self.name)

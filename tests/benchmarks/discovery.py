@@ -1,8 +1,7 @@
 """Discovery of plugins: microkit against importlib.metadata, each in fresh processes.
 
-Run it with `python tests/benchmarks/discovery.py [repetitions]`. It creates fake distributions in a temporary
-directory, of which eight are plugins, and prints the best wall time of each way and the ratio. The import of what a
-way needs is part of its time; the kernel, which is loaded by then in any case, is not.
+It creates fake distributions in a temporary directory, of which eight are plugins. The import of what a way needs is
+part of its time; the kernel, which is loaded by then in any case, is not. Wall time, since most of it is reading files.
 """
 
 from __future__ import annotations
@@ -11,6 +10,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.options import Options, save
+from tests.benchmarks.tables import Table, ratio
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PLUGINS = 8
@@ -23,20 +26,24 @@ _WAYS = {
 }
 
 
-def main() -> None:
-    """Print one row per number of distributions."""
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    print("| distributions | microkit.discovery (ms) | importlib.metadata (ms) | ratio |\n|---|---|---|---|")
+def measure(options: Options) -> dict[str, Any]:
+    """Run both ways; see `save` for what is returned."""
+    figures: dict[str, Any] = {}
+    rows = []
     for count in (100, 500):
         with tempfile.TemporaryDirectory() as folder:
             _fill(Path(folder), count)
             best = dict.fromkeys(_WAYS, float("inf"))
             # Taken in turns, so that a change of the load meets both.
-            for _ in range(repetitions):
+            for _ in range(3 if options.quick else 15):
                 for name, code in _WAYS.items():
                     best[name] = min(best[name], _measure(code, folder))
         ours, theirs = best.values()
-        print(f"| {count} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f}x |")
+        figures[str(count)] = best
+        rows.append([str(count), f"{ours:.1f} ms", f"{theirs:.1f} ms", ratio(theirs / ours)])
+    columns = ["distributions", *_WAYS, "ratio"]
+    table = Table("Discovery of 8 plugins among installed distributions, wall time", columns, rows)
+    return {"figures": figures, "versions": {}, "tables": [table]}
 
 
 def _fill(folder: Path, count: int) -> None:
@@ -66,4 +73,4 @@ def _measure(code: str, folder: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    save("discovery", measure, sys.argv[1:])

@@ -10,9 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from microkit import App, BackgroundTasks, Depends, Event, Message, PublicError, StatusCode
+from microkit import App, BackgroundTasks, Depends, Event, Message, PublicError, StatusCode, hookimpl
 from microkit.inprocess import Publisher
-from microkit.settlement import Decision, State, Verdict
+from microkit.observe import Observer
+from microkit.settlement import Decision, Settlement, State, Verdict
 from microkit_testkit import RecordingDelivery, TestClient
 
 pytestmark = pytest.mark.anyio
@@ -295,3 +296,31 @@ async def test_the_publisher_starts_the_app_and_tells_of_no_listener() -> None:
     assert await publisher.publish_batch("shop", "sold", []) == []
     await app.runtime.stop()
     assert got == [1]
+
+
+@pytest.mark.feature("FX-26")
+@pytest.mark.parametrize("batch", [False, True])
+async def test_observers_hear_how_each_message_was_answered_and_one_that_fails_harms_nobody(batch: bool) -> None:
+    heard: list[tuple[Any, State]] = []
+
+    class Watching(Observer):
+        def message_settled(self, message: Message, settlement: Settlement) -> None:
+            heard.append((message.payload, settlement.state))
+            raise LookupError("an observer that is broken on purpose")
+
+    class Plugin:
+        @hookimpl
+        def microkit_observers(self, app: App) -> Observer:
+            return Watching()
+
+    app = App(plugins=[Plugin()], discover=False)
+
+    @app.on(Event("shop", "sold", batch=batch))
+    async def sold(payload: Any) -> None:
+        if payload != 1:
+            raise PublicError("no", status=StatusCode.INVALID_ARGUMENT)
+
+    async with TestClient(app) as client:
+        published = await client.batch("shop", "sold", [1, 2])
+    assert heard == [(1, State.DEAD if batch else State.ACKED), (2, State.DEAD)]
+    assert [state for _, state in heard] == published.states

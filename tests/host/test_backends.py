@@ -122,3 +122,35 @@ async def test_a_broker_is_refused_where_it_cannot_run(backend: str) -> None:
             return
         with pytest.raises(StartupError, match="native:// runs on asyncio only, not on trio"):
             broker_for(app, "native://x")
+
+
+@pytest.mark.feature("FX-06")
+@pytest.mark.parametrize("is_wanted", [True, False])
+async def test_an_ingress_without_bindings_is_opened_where_it_is_wanted(backend: str, is_wanted: bool) -> None:
+    class Own(Server):
+        pass
+
+    class Http(Server):
+        pass
+
+    asked: list[App] = []
+
+    def wanted(app: App) -> bool:
+        asked.append(app)
+        return is_wanted
+
+    class Plugin:
+        @hookimpl
+        def microkit_transports(self) -> list[TransportSpec]:
+            return [
+                TransportSpec("own", Kind(0), server=Own, wanted=wanted),
+                TransportSpec("http", Kind.HTTP, server=Http, automatic=True),
+            ]
+
+    app = App(plugins=[Plugin()], discover=False)
+    app.get("/")(lambda: "hello")
+    await serve(Host(app, backend=backend))
+    assert (Own.opened, asked) == (is_wanted, [app])
+    Own.opened = False
+    await serve(Host(app, only=["http"], backend=backend))
+    assert not Own.opened

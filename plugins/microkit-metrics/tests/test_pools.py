@@ -1,0 +1,66 @@
+"""Pools of workers, and the event loop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+
+from microkit import App
+from microkit.observe import WorkerPool, tell
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Pool:
+    """A pool as a plugin has it."""
+
+    label: str
+    mode: str
+    size: int
+    running: int = 0
+    waiting: int = 0
+
+
+def opened(app: App, pool: WorkerPool) -> None:
+    app.build()
+    for observer in app.observers:
+        tell(observer.pool_opened, pool)
+
+
+@pytest.mark.feature("F002-23")
+async def test_pools_are_read_when_the_page_is(app: App, page: Any) -> None:
+    orders, mails = Pool("orders", "thread", 3), Pool("mails", "process", 2)
+    opened(app, orders)
+    opened(app, mails)
+    assert page(app).value("available_workers", context="orders") == 3
+    orders.running, orders.waiting, orders.size = 2, 5, 3
+    found = page(app)
+    assert found.value("available_workers", context="orders") == 1
+    assert found.value("busy_workers", context="orders") == 2
+    assert found.value("waiting_tasks", context="orders") == 5
+    assert found.value("service_info", context="orders", max_workers="3", worker_mode="thread", service="app") == 1
+    assert found.value("service_info", context="mails", max_workers="2", worker_mode="process") == 1
+
+
+@pytest.mark.feature("F002-23")
+async def test_a_pool_that_is_opened_again_replaces_the_one_before(app: App, page: Any) -> None:
+    opened(app, Pool("orders", "thread", 3, running=3))
+    opened(app, Pool("orders", "thread", 4))
+    assert page(app).value("available_workers", context="orders") == 4
+
+
+@pytest.mark.feature("FX-32")
+async def test_a_handler_that_blocks_the_loop_shows_as_its_lateness(make_app: Any, page: Any) -> None:
+    app = make_app(loop_interval=0.01)
+    async with app.started():
+        await anyio.sleep(0.05)
+        time.sleep(0.3)  # noqa: ASYNC251 - this is what the figure is about
+        await anyio.sleep(0.05)
+        found = page(app)
+    assert found.value("event_loop_lag_seconds_count") >= 2
+    assert found.value("event_loop_lag_seconds_sum") >= 0.2

@@ -1,0 +1,127 @@
+"""The benchmarks' own machinery: tables, charts, and that raw ASGI and microkit answer alike. Nothing is timed here.
+
+The figures are made up.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.benchmarks import report
+from tests.benchmarks.cases import CASES, chosen
+from tests.benchmarks.driving import check, started
+from tests.benchmarks.peers import with_microkit_trie, with_raw
+from tests.benchmarks.tables import Table, duration, ratio
+
+_MADE_UP: dict[str, Any] = {
+    "in_process": {
+        "taken": "2000-01-01",
+        "machine": "a machine that does not exist",
+        "versions": {"starlette": "0.0"},
+        "figures": {
+            "uvloop": {
+                "hello": {"raw": 1_000.0, "microkit_trie": 2_500.0, "starlette": 99_000.0},
+                "one_route": {"raw": 1_000.0, "microkit_trie": 2_000.0},
+                "routes": {"raw": 1_000.0, "microkit_trie": 4_000.0},
+            }
+        },
+        "tables": [
+            {
+                "title": "Made up",
+                "columns": ["a", "b"],
+                "rows": [["x", "1"]],
+                "notes": ["† starlette, hello, JSON: why"],
+            }
+        ],
+    },
+    "scaling": {
+        "taken": "2000-01-01",
+        "machine": "a machine that does not exist",
+        "versions": {},
+        "figures": {"routes": {"sizes": [1, 10], "costs": [1_000.0, 1_100.0]}},
+        "tables": [],
+    },
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What drives the applications stands on asyncio, as most of the compared frameworks do."""
+    return "asyncio"
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_raw_asgi_and_microkit_answer_alike(name: str) -> None:
+    for module in (with_raw, with_microkit_trie):
+        app = module.CASES[name]()
+        async with started(app):
+            assert await check(app, CASES[name], 7) == ""
+
+
+async def test_a_wrong_answer_is_refused() -> None:
+    app = with_raw.CASES["parameter"]()
+    assert "not 200" in await check(app, CASES["hello"], 7, "/users/1")
+
+
+def test_the_report_shows_tables_budgets_and_charts(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- performance:start -->\nold\n<!-- performance:end -->\nafter\n")
+    written = report.write(_MADE_UP, tmp_path, readme)
+    assert {path.name for path in written} == {"results.json", "results.md", "chart.svg", "growth.svg", "README.md"}
+    results = (tmp_path / "results.md").read_text()
+    assert "| hello, JSON, in process, to raw | 3.00x | 2.50x | kept |" in results
+    assert "| 1,000 routes, to one route | 1.30x | 2.00x | over |" in results
+    assert "starlette 0.0" in results
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "**microkit**" in text
+    report.write(report.load(tmp_path / "results.json"), tmp_path, readme)
+    assert readme.read_text() == text
+
+
+def test_the_charts_are_well_formed_and_carry_every_label() -> None:
+    for chart, labels in (
+        (report.comparison(_MADE_UP), {"raw ASGI", "microkit", "starlette", "99.0 µs · 99.0x †"}),
+        (report.growth(_MADE_UP), {"CPU of a request, by routes", "1.10 µs"}),
+    ):
+        root = ET.fromstring(chart)
+        assert labels <= {element.text for element in root.iter() if element.tag.endswith("text")}
+
+
+def test_a_readme_without_markers_stays_as_it_is(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing of it\n")
+    assert readme not in report.write(copy.deepcopy(_MADE_UP), tmp_path, readme)
+    assert readme.read_text() == "nothing of it\n"
+
+
+def test_nothing_measured_is_nothing_claimed() -> None:
+    assert report.headline({}) == report.comparison({}) == report.growth({}) == ""
+    assert report.budget_table({}) is None
+
+
+def test_a_table_is_markdown() -> None:
+    table = Table("T", ["a", "b"], [["x", "1|2"]], ["why"])
+    assert table.markdown() == "### T\n\n| a | b |\n| --- | ---: |\n| x | 1/2 |\n\n- why\n"
+
+
+@pytest.mark.parametrize(("value", "text"), [(417, "417 ns"), (1_594, "1.59 µs"), (2.5e7, "25.0 ms"), (2e9, "2.00 s")])
+def test_durations_carry_their_unit(value: float, text: str) -> None:
+    assert duration(value) == text
+
+
+def test_ratios_lose_digits_as_they_grow() -> None:
+    assert [ratio(value) for value in (1.087, 31.42, 871.3)] == ["1.09x", "31.4x", "871x"]
+
+
+def test_unknown_names_are_refused_and_the_order_is_kept() -> None:
+    assert chosen(["b", "a"], ["a", "b", "c"], "thing") == ["a", "b"]
+    with pytest.raises(SystemExit, match="no thing d"):
+        chosen(["d"], ["a"], "thing")
