@@ -429,8 +429,8 @@ async def handle_tick(app: App, name: str, scheduled_at: datetime, fired_at: dat
     """
     tick = Tick(name, scheduled_at, fired_at, missed)
     tick.app, tick.plan = app, app.table.ticks[name]
-    return await run(tick, _no_delivery)
+    return await run(tick, no_delivery)
 
 
-async def _no_delivery(reply: Reply) -> None:
+async def no_delivery(reply: Reply) -> None:
     """Nobody waits for the reply of a tick."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from .call import Kind
-from .dispatch import handle_tick
+from .call import Kind, Tick
+from .dispatch import no_delivery, run
 from .graph import call_maybe_async
 from .transport import Process, TransportSpec
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from .app import App
     from .plan import Plan
 
@@ -52,6 +54,85 @@ def utc(moment: float) -> datetime:
     return datetime.fromtimestamp(moment, UTC)
 
 
+class Runs:
+    """The firings of one schedule in this process: when it is first due, and what becomes of a firing.
+
+    A plugin that knows of other processes brings its own, made by a subclass of `Timers` that is contributed as
+    `timers`.
+
+    Args:
+        app: the application.
+        name: the schedule.
+        plan: what it runs.
+        group: where firings run; they are waited for at shutdown.
+
+    Attributes:
+        start: when the schedule began, in seconds since the epoch; periods are counted from it.
+    """
+
+    def __init__(self, app: App, name: str, plan: Plan, group: TaskGroup) -> None:
+        self.app = app
+        self.name = name
+        self.trigger: Any = plan.binding.trigger
+        self.overlap: str = getattr(self.trigger, "overlap", "skip")
+        self.misfire: str = getattr(self.trigger, "misfire", "once")
+        self.group = group
+        self.start = app.clock.now()
+        self._running = 0
+        self._waiting: Callable[[], Any] | None = None
+        self._ended = anyio.Event()
+
+    async def first(self) -> float:
+        """When it is first due, in seconds since the epoch."""
+        if getattr(self.trigger, "immediate", False):
+            return self.start
+        return self.trigger.next_after(self.start, self.start)
+
+    async def idle(self) -> None:
+        """Return when no firing runs; called before each one that is made up for."""
+        while self._running:
+            self._ended = anyio.Event()
+            await self._ended.wait()
+
+    async def offer(self, due: float, now: float, missed: int) -> None:
+        """Run a firing in the group, or do with it what the policy says while another one runs.
+
+        Args:
+            due: when it was due, in seconds since the epoch.
+            now: the time.
+            missed: firings that were left out before.
+        """
+        fire = partial(self.fire, Tick(self.name, utc(due), utc(now), missed))
+        if self._running and self.overlap == "skip":
+            _logger.warning("schedule %s is due while it still runs; this firing is skipped", self.name)
+        elif self._running and self.overlap == "queue":
+            self._waiting = fire
+        else:
+            self._running += 1
+            self.group.start_soon(self._run, fire)
+
+    def close(self) -> None:
+        """No more firings are offered; those that run go on."""
+
+    async def fire(self, tick: Tick) -> None:
+        """Run one firing to its end. A failure is logged."""
+        tick.app, tick.plan = self.app, self.app.table.ticks[self.name]
+        try:
+            await run(tick, no_delivery)
+        except Exception:  # of an observer or a scope around the handler: the next firing must not suffer
+            _logger.exception("a firing of schedule %s failed", self.name)
+
+    async def _run(self, fire: Callable[[], Any]) -> None:
+        try:
+            next_fire: Callable[[], Any] | None = fire
+            while next_fire is not None:
+                await next_fire()
+                next_fire, self._waiting = self._waiting, None
+        finally:
+            self._running -= 1
+            self._ended.set()
+
+
 class Timers:
     """The ingress of all TICK bindings: a task per schedule. Only the first of several processes fires those that are
     not `each_process`."""
@@ -62,15 +143,21 @@ class Timers:
         self._scope = anyio.CancelScope()
         self._pauses: list[anyio.CancelScope] = []
         self._done = anyio.Event()
+        self._done.set()  # until it is started
+
+    def fires(self, plan: Plan, process: Process) -> bool:
+        """Whether this process fires a schedule."""
+        return process.index == 0 or getattr(plan.binding.trigger, "each_process", False)
+
+    def runs(self, app: App, name: str, plan: Plan, group: TaskGroup) -> Runs:
+        """The firings of a schedule."""
+        return Runs(app, name, plan, group)
 
     async def start(self, app: App, process: Process) -> None:
         """Start a task per schedule."""
-        plans = [
-            (name, plan)
-            for name, plan in app.table.ticks.items()
-            if process.index == 0 or getattr(plan.binding.trigger, "each_process", False)
-        ]
+        plans = [(name, plan) for name, plan in app.table.ticks.items() if self.fires(plan, process)]
         self._pauses = [anyio.CancelScope() for _ in plans]
+        self._done = anyio.Event()
         process.tasks.start_soon(self._run, app, plans)
 
     async def _run(self, app: App, plans: list[tuple[str, Plan]]) -> None:
@@ -92,36 +179,30 @@ class Timers:
         await self._done.wait()
 
     async def _schedule(self, app: App, name: str, plan: Plan, pause: anyio.CancelScope) -> None:
-        trigger: Any = plan.binding.trigger
-        clock = app.clock
-        start = clock.now()
-        due = start if getattr(trigger, "immediate", False) else trigger.next_after(start, start)
-        overlap = getattr(trigger, "overlap", "skip")
         async with anyio.create_task_group() as group:
-            running = _Running()
+            runs = self.runs(app, name, plan, group)
             with pause:
-                while True:
-                    if overlap != "allow" and due <= clock.now():
-                        await running.idle()  # firings that are made up for come one after the other, none is dropped
-                    wait = due + _random_part(getattr(trigger, "jitter", 0.0))
-                    await clock.sleep_until(wait)
-                    now = clock.now()
-                    missed, later = 0, trigger.next_after(due, start)
-                    while later <= now and getattr(trigger, "misfire", "once") != "all":
-                        missed += 1
-                        due, later = later, trigger.next_after(later, start)
-                    if missed and getattr(trigger, "misfire", "once") == "skip":
-                        _logger.warning("schedule %s skipped %d missed firings", name, missed + 1)
-                    else:
-                        fire = partial(self._fire, app, name, due, now, missed)
-                        running.offer(group, overlap, fire, name)
-                    due = later
+                await self._keep(runs, app.clock)
+            runs.close()
 
-    async def _fire(self, app: App, name: str, due: float, now: float, missed: int) -> None:
-        try:
-            await handle_tick(app, name, utc(due), utc(now), missed)
-        except Exception:  # of an observer or a scope around the handler: the next firing must not suffer
-            _logger.exception("a firing of schedule %s failed", name)
+    async def _keep(self, runs: Runs, clock: Clock) -> None:
+        trigger, start = runs.trigger, runs.start
+        due = await runs.first()
+        while True:
+            if runs.overlap != "allow" and due <= clock.now():
+                await runs.idle()  # firings that are made up for come one after the other, none is dropped
+            wait = due + _random_part(getattr(trigger, "jitter", 0.0))
+            await clock.sleep_until(wait)
+            now = clock.now()
+            missed, later = 0, trigger.next_after(due, start)
+            while later <= now and runs.misfire != "all":
+                missed += 1
+                due, later = later, trigger.next_after(later, start)
+            if missed and runs.misfire == "skip":
+                _logger.warning("schedule %s skipped %d missed firings", runs.name, missed + 1)
+            else:
+                await runs.offer(due, now, missed)
+            due = later
 
 
 def _random_part(seconds: float) -> float:
@@ -133,39 +214,6 @@ def _random_part(seconds: float) -> float:
 
 
 TIMERS = TransportSpec("timers", Kind.TICK, server=Timers, automatic=True)
-
-
-class _Running:
-    """The firings of one schedule that run, and the one that waits."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.waiting: Callable[[], Any] | None = None
-        self._ended = anyio.Event()
-
-    async def idle(self) -> None:
-        while self.count:
-            self._ended = anyio.Event()
-            await self._ended.wait()
-
-    def offer(self, group: Any, overlap: str, fire: Callable[[], Any], name: str) -> None:
-        if self.count and overlap == "skip":
-            _logger.warning("schedule %s is due while it still runs; this firing is skipped", name)
-        elif self.count and overlap == "queue":
-            self.waiting = fire
-        else:
-            self.count += 1
-            group.start_soon(self._run, fire)
-
-    async def _run(self, fire: Callable[[], Any]) -> None:
-        try:
-            next_fire: Callable[[], Any] | None = fire
-            while next_fire is not None:
-                await next_fire()
-                next_fire, self.waiting = self.waiting, None
-        finally:
-            self.count -= 1
-            self._ended.set()
 
 
 class Scheduler:

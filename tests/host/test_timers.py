@@ -10,9 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from microkit import App, Every, Tick
-from microkit.schedule import Timers
-from microkit.transport import Process
+from microkit import App, Every, Kind, Tick, hookimpl
+from microkit.host import select
+from microkit.schedule import Runs, Timers
+from microkit.transport import Process, TransportSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +153,11 @@ async def test_stopping_waits_for_a_running_tick_and_fires_no_more() -> None:
     assert seen == ["begun", "done"]
 
 
+async def test_timers_that_were_never_started_can_be_stopped() -> None:
+    with anyio.fail_after(5.0):
+        await Timers().stop(1.0)
+
+
 async def test_a_failing_tick_is_logged_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
     clock, seen = Clock(), []
     app = App(discover=False, clock=clock)
@@ -168,3 +174,45 @@ async def test_a_failing_tick_is_logged_and_the_next_one_comes(caplog: pytest.Lo
     await _running(app, steps)
     assert seen == [1010.0, 1020.0]
     assert caplog.text.count("ValueError: broken tick") == 2
+
+
+@pytest.mark.feature("FX-15")
+async def test_a_plugin_decides_which_process_fires_and_what_becomes_of_a_firing() -> None:
+    class EverySecond(Runs):
+        async def first(self) -> float:
+            return self.start + 5
+
+        async def offer(self, due: float, now: float, missed: int) -> None:
+            if due % 20 == 5:
+                await super().offer(due, now, missed)
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    class Selected(Timers):
+        def fires(self, plan: Any, process: Process) -> bool:
+            return True
+
+        def runs(self, app: App, name: str, plan: Any, group: Any) -> Runs:
+            return EverySecond(app, name, plan, group)
+
+    class Plugin:
+        @hookimpl
+        def microkit_transports(self) -> TransportSpec:
+            return TransportSpec("timers", Kind.TICK, server=Selected, automatic=True)
+
+    clock, seen = Clock(), []
+    app = App(plugins=[Plugin()], discover=False, clock=clock)
+
+    @app.on(Every(10))
+    async def tick(at: float) -> None:
+        seen.append(at)
+
+    async with app.started(), anyio.create_task_group() as tasks:
+        (timers,) = select(app, (), None, "asyncio")
+        await timers.start(app, Process(tasks, index=3, count=4))
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(30):
+            await clock.move(1)
+        await timers.stop(5.0)
+    assert seen == [1005.0, "closed"]

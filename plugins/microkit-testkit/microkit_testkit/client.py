@@ -13,7 +13,7 @@ from microkit import App, Reply
 from microkit.connection import Connection
 from microkit.dispatch import handle_tick
 from microkit.inprocess import Outcome, Publisher, RecordingDelivery
-from microkit.schedule import Clock, SystemClock, Timers, utc
+from microkit.schedule import Clock, SystemClock, utc
 from microkit.transport import Process
 
 from .bodies import Content, Pairs, encode_body, query_string
@@ -84,7 +84,7 @@ class TestClient:
         self._backend = (backend, dict(backend_options or {}))
         self._log = CallLog() if call_log else None
         self._drivers: dict[str, Any] = {}
-        self._timers: Timers | None = None
+        self._timers: Any = None
         self._undo: list[Callable[[], None]] = []
         self._owns_app = False
         self._portal: Any = None
@@ -108,7 +108,8 @@ class TestClient:
             raise
         try:
             if app.table.ticks and self._owns_app:
-                self._timers = Timers()
+                make: Any = app.transports["timers"].server
+                self._timers = make()
                 await self._timers.start(app, Process(app.runtime.tasks))
                 if isinstance(self.clock, FakeClock):
                     await settle()  # every schedule sleeps before the first advance
