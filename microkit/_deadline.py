@@ -51,6 +51,11 @@ class _Rest(Generic[T]):
                 return done.value
 
 
+async def resumed(begun: Begun[T], trap: Any) -> T:
+    """Await the rest of what was begun."""
+    return await _Rest(begun, trap, lambda: True)
+
+
 async def unshielded(seconds: float | None, coroutine: Coroutine[Any, Any, T], trap: Any) -> T:
     """Await the rest of a teardown in a task that had no cancel scope before what is torn down was entered.
 
@@ -66,7 +71,7 @@ async def unshielded(seconds: float | None, coroutine: Coroutine[Any, Any, T], t
         TimeoutError: it took longer, and was cut.
     """
     if seconds is None:
-        return await _Rest(coroutine, trap, lambda: True)
+        return await resumed(coroutine, trap)
     return await limited(seconds, coroutine, trap, None, lent=True)
 
 

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from . import annotations
-from ._deadline import protected, unshielded
+from ._deadline import protected, resumed, unshielded
 from .call import MISSING
 from .di import Scope
 
@@ -160,7 +160,7 @@ async def enter(node: Node, args: Sequence[Any], exits: list[Exit]) -> Any:
             await _enter_service(node.dispose, value, exits)
         return value
     if value is MISSING:
-        raise _yielded_nothing(node)
+        raise yielded_nothing(node)
     exits.append(exits_with)
     return value
 
@@ -173,7 +173,7 @@ async def _enter_service(dispose: Dispose, service: Any, exits: list[Exit]) -> N
     exits.append(partial(_leave_service, service, dispose))
 
 
-async def _end_twice(agen: Any) -> None:
+async def _end_twice(agen: Any, exc: BaseException | None) -> None:
     await agen.aclose()
     raise RuntimeError(f"the dependency {agen.__qualname__} yielded more than once")
 
@@ -236,6 +236,44 @@ async def leave_scope(
         return cut_error(grace or 0)
 
 
+def leave_at_once(exits: list[Exit], depth: int) -> bool:
+    """Leave what is in `exits` as `leave_scope` does, as far as it is async generators that neither fail nor suspend.
+
+    Returns:
+        Whether that was all; else `leave_scope` does the rest, and goes on with the one that did.
+    """
+    while len(exits) > depth:
+        leave = exits[-1]
+        if type(leave) is not AsyncGeneratorType:
+            return False
+        ending = leave.__anext__()
+        try:
+            trap = ending.send(None)
+        except StopAsyncIteration:
+            exits.pop()
+            continue
+        except StopIteration:
+            exits[-1] = partial(_end_twice, leave)
+        except BaseException as error:
+            exits[-1] = partial(_fail_with, error)
+        else:
+            exits[-1] = partial(_go_on, leave, ending, trap)
+        return False
+    return True
+
+
+async def _fail_with(error: BaseException, exc: BaseException | None) -> None:
+    raise error
+
+
+async def _go_on(agen: Any, ending: Any, trap: Any, exc: BaseException | None) -> None:
+    try:
+        await resumed(ending, trap)
+    except StopAsyncIteration:
+        return
+    await _end_twice(agen, exc)
+
+
 def cut_error(grace: float) -> TimeoutError:
     """What is wrong with a scope whose teardown took longer than it may."""
     return TimeoutError(f"a teardown took longer than {grace:g} seconds and was cut")
@@ -253,7 +291,7 @@ async def _unwind(exits: list[Exit], exc: BaseException | None, depth: int) -> B
                     await (leave.__anext__() if exc is None else leave.athrow(exc))
                 except StopAsyncIteration:
                     continue
-                await _end_twice(leave)
+                await _end_twice(leave, exc)
             else:
                 await leave(exc)
         except BaseException as error:
@@ -282,8 +320,8 @@ def _passed_on(error: BaseException, exc: BaseException | None) -> bool:
 
 # What a step does: call, await a call, begin an async generator of the call's scope, ask the owner of a longer scope,
 # or whatever `enter` does.
-_CALLED, _AWAITED, _BEGUN, _OWNED, _ENTERED = range(5)
-_PLAIN_STEPS = {Mode.SYNC: _CALLED, Mode.ASYNC: _AWAITED, Mode.ASYNC_GENERATOR: _BEGUN}
+CALLED, AWAITED, BEGUN, OWNED, ENTERED = range(5)
+_PLAIN_STEPS = {Mode.SYNC: CALLED, Mode.ASYNC: AWAITED, Mode.ASYNC_GENERATOR: BEGUN}
 
 
 class Steps:
@@ -298,7 +336,7 @@ class Steps:
         self.slots: dict[Node, int] = dict(outer.slots) if outer is not None else {CALL: 0}
         self.template: list[Any] = list(outer.template) if outer is not None else [MISSING]
         self.order: list[Node] = []
-        self._compiled: list[tuple[Any, ...]] = []
+        self.compiled: list[tuple[Any, ...]] = []
 
     def add(self, roots: Iterable[Node]) -> None:
         """Add nodes and all that they are made from, inputs first."""
@@ -319,7 +357,7 @@ class Steps:
 
     def compile(self, owner: ScopeOwner) -> None:
         """Fix the list; app-scoped services that exist already become constants of the frame."""
-        self._compiled = []
+        self.compiled = []
         if self.outer is not None:
             self.template[: len(self.outer.template)] = self.outer.template
         for node in self.order:
@@ -328,12 +366,12 @@ class Steps:
                 self.template[slot] = owner.instances[node]
                 continue
             args = tuple(self.slots[each] for each in node.args) if node.scope is not Scope.APP else ()
-            self._compiled.append((slot, _step_of(node), node.func, args, node))
+            self.compiled.append((slot, _step_of(node), node.func, args, node))
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to run per call."""
-        return not self._compiled
+        return not self.compiled
 
     @property
     def needs_exits(self) -> bool:
@@ -345,58 +383,52 @@ class Steps:
         """Whether a container can have nodes made beside these."""
         return any(node.dynamic for node in self.order)
 
-    @property
-    def purely_sync(self) -> bool:
-        """Whether every step is a plain call on the event loop."""
-        return all(step[1] == _CALLED for step in self._compiled)
-
-    def run_sync(self, frame: list[Any]) -> None:
-        """Run steps that are `purely_sync`."""
-        for slot, _step, func, args, _node in self._compiled:
-            frame[slot] = func(*[frame[i] for i in args])
-
     async def run(self, frame: list[Any], exits: list[Exit], late_exits: list[Exit]) -> None:
         """Run all steps; what was entered is recorded in `exits` (background scope: in `late_exits`)."""
-        for slot, step, func, args, node in self._compiled:
-            if step == _CALLED:
+        for slot, step, func, args, node in self.compiled:
+            if step == CALLED:
                 frame[slot] = func(*[frame[i] for i in args]) if args else func()
-            elif step == _AWAITED:
+            elif step == AWAITED:
                 frame[slot] = await (func(*[frame[i] for i in args]) if args else func())
-            elif step == _BEGUN:
+            elif step == BEGUN:
                 agen = func(*[frame[i] for i in args]) if args else func()
                 frame[slot] = value = await anext(agen, MISSING)
                 if value is MISSING:
-                    raise _yielded_nothing(node)
+                    raise yielded_nothing(node)
                 exits.append(agen)
-            elif step == _OWNED and (owner := _owner(node, frame[0])) is not None:
-                frame[slot] = await owner.get(node)
             else:
-                given = [frame[i] for i in args]
-                frame[slot] = await enter(node, given, late_exits if node.scope is Scope.BACKGROUND else exits)
+                frame[slot] = await enter_owned(node, frame[0], [frame[i] for i in args], exits, late_exits)
 
     async def run_dynamic(self, frame: list[Any], scope: CallScope) -> None:
         """Run all steps, except what a container had made before."""
-        for slot, _step, _func, _args, node in self._compiled:
+        for slot, _step, _func, _args, node in self.compiled:
             frame[slot] = await scope.get(node)
 
 
 def _step_of(node: Node) -> int:
     if node.scope in (Scope.APP, Scope.CONNECTION):
-        return _OWNED
+        return OWNED
     plain = not node.thread and node.dispose is Dispose.NOTHING
     if not plain or (node.mode is Mode.ASYNC_GENERATOR and node.scope is not Scope.CALL):
-        return _ENTERED
-    return _PLAIN_STEPS.get(node.mode, _ENTERED)
+        return ENTERED
+    return _PLAIN_STEPS.get(node.mode, ENTERED)
 
 
-def _yielded_nothing(node: Node) -> RuntimeError:
+def yielded_nothing(node: Node) -> RuntimeError:
+    """What is wrong with a generator that ends before it has given a value."""
     return RuntimeError(f"the dependency {node.label} yielded nothing")
 
 
-def _owner(node: Node, call: Any) -> ScopeOwner | None:
+async def enter_owned(node: Node, call: Any, args: Sequence[Any], exits: list[Exit], late_exits: list[Exit]) -> Any:
+    """The value of a node that is not simply called: that of a longer scope, if there is one, else a new one."""
+    owner: ScopeOwner | None = None
     if node.scope is Scope.APP:
-        return call.app.owner
-    return call.connection.owner if call.connection is not None else None
+        owner = call.app.owner
+    elif node.scope is Scope.CONNECTION and call.connection is not None:
+        owner = call.connection.owner
+    if owner is not None:
+        return await owner.get(node)
+    return await enter(node, args, late_exits if node.scope is Scope.BACKGROUND else exits)
 
 
 async def call_maybe_async(func: Callable[..., Any], *args: Any) -> Any:

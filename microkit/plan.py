@@ -17,11 +17,12 @@ import anyio
 
 from . import annotations
 from .call import Kind, Reply
+from .codegen import Shape, make_core, write_core
 from .di import Scope
 from .endpoint import Binding, Endpoint
 from .errors import ConfigurationError, PublicError, StatusCode, ValidationError
 from .executor import ExecutorSpec
-from .graph import CALL, Exit, Mode, Node, Steps, leave_scope
+from .graph import CALL, Mode, Node, Steps, leave_scope
 from .layers import Invoke, Layer, repeatable, wrapped
 from .renderers import error_reply, internal_error
 from .scopes import CallScope
@@ -223,90 +224,43 @@ class Plan:
         return self.renderers.owned if self.layers else self.renderers.http
 
     def _core(self) -> Invoke:
-        if self.scoped:
-            return self._scoped_core()
-        if (
-            self.kind is not Kind.SOCKET
-            and self.outer.idle
-            and all(node.is_source or node.mode is Mode.CONSTANT or node is CALL for node in self.nodes)
-        ):
-            return self._direct_core()
-        return self._framed_core()
+        run, awaited = self._execute()
+        if self.dynamic:
+            return self._dynamic_core(run, self._slots(), awaited)
+        source, names = write_core(self.inner, self._shape(awaited))
+        http = self.kind is Kind.HTTP
+        names |= {"run": run, "render": self._http() if http else self._render(), "failed": self._failed}
+        names["grace"] = self.grace
+        if http and not self.layers and self.outer.idle and (encode := self.renderers.encode()) is not None:
+            self.answer = make_core(source, {**names, "render": encode})
+        return make_core(source, names)
 
-    def _argument_slots(self) -> list[int]:
+    def _slots(self) -> list[int]:
         slots = [self.inner.slots[node] for node in self.nodes]
         return [0, *slots] if self.kind is Kind.SOCKET else slots  # what surrounds a socket's handler takes the call
 
-    def _direct_core(self) -> Invoke:
-        """Every argument is read straight from the call: no frame."""
-        run, awaited = self._execute()
-        http = self._http() if self.kind is Kind.HTTP else None
-        render, failed = self._render(), self._failed
-        getters: list[Any] = []
-        for node in self.nodes:
-            slot = self.inner.slots[node]
-            value = self.inner.template[slot]
-            getters.append(node.func if node.is_source else (lambda call, value=value: value))
-        late = [node.is_source and node.mode is Mode.ASYNC for node in self.nodes]
-        if http is not None and awaited and (late == [True] or (len(late) <= 2 and not any(late))):
-            small = _small_core_awaiting if any(late) else _small_core
-            if not self.layers and (encode := self.renderers.encode()) is not None:
-                self.answer = small(run, getters, encode, failed)
-            return small(run, getters, http, failed)
-        sources = list(zip(getters, late, strict=True))
+    def _shape(self, awaited: bool) -> Shape:
+        takes_call = self.kind is not Kind.HTTP
+        return Shape(self._slots(), awaited, takes_call, self.scoped, self.late, not self.outer.idle)
 
-        async def core(call: Any) -> Reply:
-            try:
-                result = run(*[await get(call) if is_async else get(call) for get, is_async in sources])
-                return render(call, await result if awaited else result)
-            except Exception as exc:
-                return await failed(call, exc)
+    def source(self) -> str:
+        """How the core is written: what runs inside of all middleware; empty if a container keeps it from that."""
+        self.outer.compile(self.app.owner)
+        self.inner.compile(self.app.owner)
+        return "" if self.dynamic else write_core(self.inner, self._shape(self._execute()[1]))[0]
 
-        return core
-
-    def _framed_core(self) -> Invoke:
-        """Dependencies, none of which has anything to leave."""
-        run, awaited = self._execute()
+    def _dynamic_core(self, run: Any, slots: list[int], awaited: bool) -> Invoke:
+        """A container can have further dependencies made while the call runs, so each is looked up by its node."""
         render, failed, steps = self._render(), self._failed, self.inner
-        template, slots = steps.template, self._argument_slots()
-        has_outer, sync = not self.outer.idle, steps.purely_sync
-        none: list[Exit] = []
-
-        async def core(call: Any) -> Reply:
-            try:
-                if has_outer:
-                    frame = call._frame
-                else:
-                    frame = template[:]
-                    frame[0] = call
-                if sync:
-                    steps.run_sync(frame)
-                else:
-                    await steps.run(frame, none, none)
-                result = run(*[frame[i] for i in slots])
-                return render(call, await result if awaited else result)
-            except Exception as exc:
-                return await failed(call, exc)
-
-        return core
-
-    def _scoped_core(self) -> Invoke:
-        """Dependencies with teardown: left before the reply is delivered; by the dispatcher after a cancellation."""
-        run, awaited = self._execute()
-        render, failed, steps = self._render(), self._failed, self.inner
-        slots = self._argument_slots()
-        has_outer, dynamic, grace = not self.outer.idle, self.dynamic, self.grace
+        has_outer, grace = not self.outer.idle, self.grace
 
         async def core(call: Any) -> Reply:
             frame = call._frame if has_outer else self.open(call)
             exits = call._exits
-            depth, made = len(exits), len(call.live_scope.instances) if dynamic else 0
+            depth, made = len(exits), len(call.live_scope.instances)
             error: Exception | None = None
             try:
-                if dynamic:
-                    await steps.run_dynamic(frame, call.live_scope)
-                else:
-                    await steps.run(frame, exits, call._late_exits)
+                await steps.run_dynamic(frame, call.live_scope)
                 result = run(*[frame[i] for i in slots])
                 reply = render(call, await result if awaited else result)
             except Exception as exc:
@@ -315,8 +269,7 @@ class Plan:
             if error is None and reply.streams:
                 return reply  # the dispatcher leaves the scope when the stream has ended
             failure = await leave_scope(exits, error, grace, call._shield, depth) if len(exits) > depth else None
-            if dynamic:
-                call.live_scope.cut(made)
+            call.live_scope.cut(made)
             if failure is not None:
                 call._error = failure
                 reply = internal_error(call, failure)
@@ -360,55 +313,6 @@ class _HeadPlan(Plan):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plan, name)
-
-
-def _small_core(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
-    """`_direct_core` for an async HTTP handler of at most two arguments: the shapes that small services are made of.
-
-    Args:
-        http: what makes of a result what this gives.
-    """
-    if not getters:
-
-        async def core0(call: Any) -> Reply:
-            try:
-                return http(await run())
-            except Exception as exc:
-                return await failed(call, exc)
-
-        return core0
-    if len(getters) == 1:
-        get = getters[0]
-
-        async def core1(call: Any) -> Reply:
-            try:
-                return http(await run(get(call)))
-            except Exception as exc:
-                return await failed(call, exc)
-
-        return core1
-    first, second = getters
-
-    async def core2(call: Any) -> Reply:
-        try:
-            return http(await run(first(call), second(call)))
-        except Exception as exc:
-            return await failed(call, exc)
-
-    return core2
-
-
-def _small_core_awaiting(run: Any, getters: list[Any], http: Any, failed: Any) -> Invoke:
-    """`_small_core` for one argument that is waited for, usually the body."""
-    (get,) = getters
-
-    async def core(call: Any) -> Reply:
-        try:
-            return http(await run(await get(call)))
-        except Exception as exc:
-            return await failed(call, exc)
-
-    return core
 
 
 def _plain_reply(call: Any, result: Any) -> Reply:

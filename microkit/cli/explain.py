@@ -19,6 +19,7 @@ def add_parser(subparsers: Any) -> None:
         "endpoint", metavar="ENDPOINT", nargs="?", help="a name, 'METHOD /path', a procedure, source/event or schedule"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--source", action="store_true", help="print the code that was written for the endpoint")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,8 +33,12 @@ def run(args: argparse.Namespace) -> int:
 
     app = load_app(args.app, args.flags, tolerant=True)
     if args.endpoint is not None:
-        plan = inspect_plan(find_plan(app, args.endpoint))
+        found = find_plan(app, args.endpoint)
+        plan = inspect_plan(found)
         warn_of_plugins(app.plugins)
+        if args.source:
+            print(found.source() or "# A container is injected, so its dependencies are looked up one by one.")
+            return 0
         if args.json:
             print_json(asdict(plan))
         else:

@@ -190,3 +190,9 @@ def test_without_an_endpoint_everything_is_shown(shop: Project) -> None:
 def test_an_unknown_endpoint_is_one_paragraph_with_the_nearest_name(shop: Project) -> None:
     paragraph = shop.run("explain", "shop:app", "orders.crate").paragraph
     assert "no endpoint 'orders.crate'. Did you mean 'orders.create'?" in paragraph
+
+
+def test_the_code_that_was_written_for_an_endpoint_can_be_read(shop: Project) -> None:
+    source = shop.run("explain", "shop:app", "get_user", "--source").out
+    assert source.startswith("async def core(call):")
+    compile(source, "core", "exec")

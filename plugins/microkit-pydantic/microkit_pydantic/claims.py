@@ -43,10 +43,15 @@ def claims(tp: Any) -> Shape | None:
     if is_constrained(tp):
         return shape_of(tp, _leaf) or Shape.SCALAR
     kernel = KERNEL_VALIDATOR.claims(tp)
-    # The kernel keeps scalars; and there is nothing to validate in Any and in bare containers.
-    if kernel is Shape.SCALAR or (kernel is not None and not get_args(bare(tp)) and not is_structured(tp)):
+    # The kernel keeps scalars; and there is nothing to validate in Any, in bare containers and in those of Any.
+    if kernel is Shape.SCALAR or (kernel is not None and _is_untyped(bare(tp)) and not is_structured(tp)):
         return None
     return shape_of(tp, _leaf)
+
+
+def _is_untyped(tp: Any) -> bool:
+    parts = get_args(tp)
+    return not parts or parts == (Any,) or (get_origin(tp) is dict and parts == (str, Any))
 
 
 def is_constrained(tp: Any) -> bool:
