@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from .call import Kind
+from .broker import FIRST_SEEN, LAST_RETRY, REASON
+from .call import Kind, Tick
 from .dispatch import handle_tick
 from .graph import call_maybe_async
+from .settlement import Verdict
 from .transport import Process, TransportSpec
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Timers:
     def __init__(self) -> None:
         self._scope = anyio.CancelScope()
         self._pauses: list[anyio.CancelScope] = []
+        self._stopping = False
         self._done = anyio.Event()
 
     async def start(self, app: App, process: Process) -> None:
@@ -85,6 +88,7 @@ class Timers:
 
     async def stop(self, grace: float) -> None:
         """Fire no more; let running ticks finish for at most `grace` seconds."""
+        self._stopping = True
         for pause in self._pauses:
             pause.cancel()
         with anyio.move_on_after(grace):
@@ -120,9 +124,27 @@ class Timers:
 
     async def _fire(self, app: App, name: str, due: float, now: float, missed: int) -> None:
         try:
-            await handle_tick(app, name, utc(due), utc(now), missed)
+            reply = await handle_tick(app, name, utc(due), utc(now), missed)
+            policy, attempt, headers = app.table.ticks[name].options.get("retry"), 1, {FIRST_SEEN: int(now * 1000)}
+            while policy is not None and not reply.ok:
+                decision = policy(Tick(name, utc(due), utc(now), missed, attempt=attempt, headers=headers), reply)
+                if decision.verdict is not Verdict.RETRY or not await self._pause(app.clock, decision.delay or 0.0):
+                    return
+                attempt += 1
+                headers = {**headers, LAST_RETRY: int(app.clock.now() * 1000), REASON: decision.reason}
+                reply = await handle_tick(app, name, utc(due), utc(now), missed, attempt=attempt, headers=headers)
         except Exception:  # of an observer or a scope around the handler: the next firing must not suffer
             _logger.exception("a firing of schedule %s failed", name)
+
+    async def _pause(self, clock: Clock, seconds: float) -> bool:
+        """Wait before a retry. Returns whether it is still wanted then."""
+        with anyio.CancelScope() as pause:
+            self._pauses.append(pause)
+            if self._stopping:
+                pause.cancel()
+            await clock.sleep_until(clock.now() + seconds)
+        self._pauses.remove(pause)
+        return not pause.cancel_called
 
 
 TIMERS = TransportSpec("timers", Kind.TICK, server=Timers, automatic=True)
