@@ -218,7 +218,7 @@ class Settlement:
     async def _answer(self, message: Message, reply: Reply) -> None:
         if self._stale():
             return self._go(State.LOST)
-        decision = self._verdict(message, reply)
+        decision = self.verdict(message, reply)
         try:
             if decision.verdict is Verdict.RETRY:
                 await self.delivery.store_retry(decision.delay or 0.0, message.attempt + 1, decision.reason)
@@ -237,7 +237,9 @@ class Settlement:
             return self._go(State.LOST)
         return self._go(_ANSWERED[decision.verdict])
 
-    def _verdict(self, message: Message, reply: Reply) -> Decision:
+    def verdict(self, message: Message, reply: Reply) -> Decision:
+        """What is to become of the message after this reply: what the handler decided, as far as that holds, else
+        what the policy says."""
         decided = self.decision
         failed = reply.error is not None or reply.status is not StatusCode.OK
         if decided is None or (failed and decided.verdict is Verdict.ACK):
