@@ -240,7 +240,8 @@ class Plan:
         for node in self.nodes:
             slot = self.inner.slots[node]
             value = self.inner.template[slot]
-            getters.append(node.func if node.is_source else (lambda call, value=value: value))
+            constant = (lambda call: call) if node is CALL else (lambda call, value=value: value)
+            getters.append(node.func if node.is_source else constant)
         if http is not None and awaited and len(getters) <= 2:
             if not self.layers and (encode := self.app.renderers.encode()) is not None:
                 self.answer = _small_core(run, getters, encode, failed)

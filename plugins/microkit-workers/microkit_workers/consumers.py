@@ -70,7 +70,10 @@ class Consumers:
         if procedures:
             server = ProcedureServer(app, self._pools, self._group, self._closing)
             self._subscriptions += await server.start(procedures)
-        _logger.info("consuming %s", ", ".join([*(queue.name for _, queue in queues), *map(str, procedures)][:20]))
+        _logger.info(
+            "consuming %s",
+            ", ".join([*(queue.name for _, queue in queues), *(plan.address for plan in procedures)][:20]),
+        )
 
     async def _serve(self, started: anyio.Event) -> None:
         try:

@@ -32,7 +32,11 @@ class Loop:
 
     def call(self, func: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run a coroutine function on the loop from a thread and wait for its result."""
-        return anyio.from_thread.run(func, *args, token=self._token)
+
+        async def run() -> T:
+            return await func(*args)
+
+        return anyio.from_thread.run(run, token=self._token)
 
     def call_sync(self, func: Callable[..., T], *args: Any) -> T:
         """Run a function on the loop from wherever this is called."""

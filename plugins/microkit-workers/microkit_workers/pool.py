@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -107,7 +107,7 @@ class Pool:
             self._waiting.popleft().event.set()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """Mark this task as one that has a worker, so that calls that it makes in process need no second one."""
         token = _held.set(_held.get() | {self})
         try:

@@ -126,13 +126,15 @@ class ProcessPool:
         """
         packed, body = pack_call(call)
         head = {"type": "run", "id": call.id, "binding": key_of(plan), "call": packed}
-        for _ in range(_TRIES):
+        tries = 0
+        while True:
             child = await self._take()
             outcome = await self._run_in(child, head, body)
-            if outcome is not None or child.begun:
-                break  # else it ended before it had read the call, which is not to blame
-        if outcome is None:
-            raise WorkerCrashed(f"The process that ran {_name(call)} {child.epitaph()}.")
+            tries += 1
+            if outcome is not None:
+                break
+            if child.begun or tries == _TRIES:  # else it ended before it had read the call, which is not to blame
+                raise WorkerCrashed(f"The process that ran {_name(call)} {child.epitaph()}.")
         if 0 < self._pool.max_tasks_per_child <= child.tasks:
             await self._retire(child)
         else:
@@ -169,7 +171,8 @@ class ProcessPool:
             if self._closed:
                 raise WorkerCrashed("The service is shutting down.", status=StatusCode.UNAVAILABLE)
             if len(self._all) + self._starting >= self._pool.size:
-                self._freed = anyio.Event()
+                if self._freed.is_set():  # all who wait share one event
+                    self._freed = anyio.Event()
                 await self._freed.wait()
                 continue
             child = await self._spawn()

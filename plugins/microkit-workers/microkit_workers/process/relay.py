@@ -154,4 +154,5 @@ async def _do(question: dict[str, Any], broker: Broker, wire: RpcWire) -> Any:
 
 
 def _unpacked(packed: dict[str, Any]) -> OutgoingMessage:
-    return OutgoingMessage(**{**packed, "body": base64.b64decode(packed["body"])})
+    body = base64.b64decode(packed.pop("body"))
+    return OutgoingMessage(body, **packed)

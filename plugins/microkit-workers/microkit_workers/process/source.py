@@ -52,8 +52,9 @@ def _reference(app: App) -> dict[str, Any]:
     spec = pools_of(app).settings.application or app.origin
     if spec:
         return {"app": spec}
-    for name, module in list(sys.modules.items()):
-        for attribute, value in list(vars(module).items()) if module is not None else ():
+    # The main module last: it would be run again.
+    for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if value is app:
                 if name == "__main__":
                     return {"main": _main_file(), "attribute": attribute}
