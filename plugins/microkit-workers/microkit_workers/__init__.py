@@ -2,6 +2,7 @@
 
 from .attempt import Attempt, BackOffData
 from .backoff import AsyncBackOff, Backoff, ConstantInterval, ExponentialInterval, LinearInterval
+from .brokers import MemoryBroker, QueueRpc, SqliteBroker
 from .context import RunnerContext
 from .dependencies import Config, Configuration, Dependency
 from .entrypoints import EventListener, QueueListener, RPCListener, TimeEntrypoint
@@ -35,6 +36,7 @@ __all__ = [
     "Idempotent",
     "JSONTranslator",
     "LinearInterval",
+    "MemoryBroker",
     "MemorySeenStore",
     "MessageTranslator",
     "Outbox",
@@ -43,6 +45,7 @@ __all__ = [
     "Producer",
     "Queue",
     "QueueListener",
+    "QueueRpc",
     "RPCListener",
     "RPCProxyProvider",
     "RemoteFailure",
@@ -51,6 +54,7 @@ __all__ = [
     "RunnerContext",
     "SeenStore",
     "ServiceProxy",
+    "SqliteBroker",
     "SqliteOutbox",
     "SqliteSeenStore",
     "TimeEntrypoint",
