@@ -264,6 +264,7 @@ class Every(Trigger):
 _TIMES: dict[Any, Any] = {
     datetime: lambda tick: tick.scheduled_at,
     annotations.Empty: lambda tick: tick.scheduled_at,
+    Any: lambda tick: tick.scheduled_at,
     str: lambda tick: tick.scheduled_at.isoformat(),
     float: lambda tick: tick.scheduled_at.timestamp(),
 }

@@ -59,7 +59,7 @@ class Failure(Trigger):
 
 
 def _is_exception(parameter: Parameter) -> bool:
-    if parameter.annotation is notes.Empty:
+    if parameter.annotation in (notes.Empty, Any):
         return parameter.name in _NAMES
     return inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, BaseException)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -40,7 +41,9 @@ class Consumers:
         self._subscriptions: list[Subscription] = []
         self._group: Any = None
         self._done = anyio.Event()
-        self._closing = anyio.Event()
+        self._inbox: deque[tuple[Any, tuple[Any, ...]]] = deque()
+        self._wake = anyio.Event()
+        self._closing = False
         self._watch: Watch | None = None
         self.running: dict[int, Running] = {}
 
@@ -68,7 +71,7 @@ class Consumers:
             self._subscriptions.append(await broker.subscribe(queue, consumer.prefetch, consumer.on_message))
         procedures = [plan for plan in plans if isinstance(plan.binding.trigger, BrokerProcedure)]
         if procedures:
-            server = ProcedureServer(app, self._pools, self._group, self._closing)
+            server = ProcedureServer(app, self._pools, self.spawn)
             self._subscriptions += await server.start(procedures)
         _logger.info(
             "consuming %s",
@@ -79,28 +82,37 @@ class Consumers:
         try:
             with self._scope:
                 async with anyio.create_task_group() as self._group:
-                    self._group.start_soon(self._closing.wait)  # the group lives as long as there may be deliveries
                     started.set()
+                    while not self._closing:
+                        await self._wake.wait()
+                        self._wake = anyio.Event()
+                        while self._inbox:
+                            func, args = self._inbox.popleft()
+                            self._group.start_soon(func, *args)
         finally:
             self._done.set()
 
     def spawn(self, func: Any, *args: Any) -> None:
-        """Run something as long as this ingress is open, and wait for it at the end."""
-        self._group.start_soon(func, *args)
+        """Run something in a task of this ingress, which waits for it at the end. Brokers deliver from callbacks of the
+        event loop too, where no task may be started."""
+        self._inbox.append((func, args))
+        self._wake.set()
 
     async def stop(self, grace: float) -> None:
         """Take no more messages; give back those that wait for a worker, unless their pool is greedy; let the others
         finish for at most `grace` seconds, then cancel them and give their messages back."""
         if self._group is None:
             return
-        for pool in self._pools.all():
-            pool.close()
+        # Before the pools close: what these turn away would be delivered here again.
         async with anyio.create_task_group() as group:
             for each in self._subscriptions:
                 group.start_soon(_cancel, each)
+        for pool in self._pools.all():
+            pool.close()
         if self._watch is not None:
             self._watch.stop()
-        self._closing.set()
+        self._closing = True
+        self._wake.set()
         with anyio.move_on_after(grace):
             await self._done.wait()
         if self._done.is_set():
@@ -239,6 +251,14 @@ class Consumer:
         await settlement.finish(message, Reply(status=StatusCode.RESOURCE_EXHAUSTED))
 
 
+class _Gathering:
+    """Messages that become a batch."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.full: anyio.Event | None = None
+
+
 class BatchConsumer(Consumer):
     """Runs the messages of one queue, several in one call. A batch begins when it is full or its first message has
     waited long enough."""
@@ -249,8 +269,7 @@ class BatchConsumer(Consumer):
         self.size = plan.options.get("batch_size") or settings.batch_size
         self.wait = plan.options.get("batch_wait") or settings.batch_wait
         self.prefetch = plan.options.get("prefetch") or self.size * max(1, math.ceil(settings.prefetch_factor))
-        self._waiting: list[Message] = []
-        self._full = anyio.Event()
+        self._gathering = _Gathering()
 
     def on_message(self, message: Message, delivery: Delivery) -> None:
         """Take a delivery; never waits."""
@@ -258,27 +277,29 @@ class BatchConsumer(Consumer):
         if reason := self._hopeless(message):
             self.server.spawn(self._refuse, message, reason)
             return
-        self._waiting.append(message)
-        if len(self._waiting) == 1:
-            self._full = anyio.Event()
-            self.server.spawn(self._collect, self._waiting, self._full)
-        if len(self._waiting) >= self.size:
-            self._waiting = []
-            self._full.set()
+        batch = self._gathering
+        batch.messages.append(message)
+        if len(batch.messages) == 1:
+            self.server.spawn(self._collect, batch)
+        if len(batch.messages) >= self.size:
+            self._gathering = _Gathering()
+            if batch.full is not None:
+                batch.full.set()
 
-    async def _collect(self, messages: list[Message], full: anyio.Event) -> None:
-        settlements: list[Settlement] = []
+    async def _collect(self, gathering: _Gathering) -> None:
+        messages, settlements = gathering.messages, list[Settlement]()
         try:
-            with anyio.move_on_after(self.wait):
-                await full.wait()
+            if gathering is self._gathering:
+                gathering.full = anyio.Event()
+                with anyio.move_on_after(self.wait):
+                    await gathering.full.wait()
+            # What comes while this waits for a worker belongs to it as well.
             if not await self.pool.take():
-                return await self._give_back(messages)
-            # What came while this waited for a worker belongs to it as well.
-            if self._waiting is messages:
-                self._waiting = []
+                return await self._give_back(gathering)
+            self._complete(gathering)
             settlements = [each.settlement for each in messages if each.settlement is not None]
         except BaseException:
-            await self._give_back(messages)
+            await self._give_back(gathering)
             raise
         first = messages[0]
         batch = Batch(messages, queue=self.queue.name, source=first.source, name=first.name)
@@ -287,9 +308,12 @@ class BatchConsumer(Consumer):
             batch, Running(self.plan, settlements, f"{first.message_id} and {len(messages) - 1} more")
         )
 
-    async def _give_back(self, messages: list[Message]) -> None:
-        if self._waiting is messages:
-            self._waiting = []
-        for each in messages:
+    def _complete(self, gathering: _Gathering) -> None:
+        if self._gathering is gathering:
+            self._gathering = _Gathering()
+
+    async def _give_back(self, gathering: _Gathering) -> None:
+        self._complete(gathering)
+        for each in gathering.messages:
             if each.settlement is not None:
                 await each.settlement.give_back()

@@ -99,7 +99,7 @@ class Pools:
 
     def all(self) -> list[Pool]:
         """Every pool that a binding uses, in the order of their contexts."""
-        return list(dict.fromkeys(self.of(plan) for plan in self.app.table.plans))
+        return list(dict.fromkeys(self.of(plan) for plan in self.app.table.plans if plan.ingress))
 
     def open(self) -> None:
         """Begin anew."""

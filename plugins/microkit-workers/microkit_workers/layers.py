@@ -36,9 +36,6 @@ def furnish(plan: Plan) -> None:
     if not plan.ingress:
         return
     options = plan.options
-    for name in ("payload_filter", "translators"):
-        if options.get(name) and plan.kind not in MESSAGES:
-            raise ConfigurationError(f"{plan.binding} has {name}, but only messages have a payload to look at.")
     pool = pools.of(plan)
     if pools.in_context(plan):
         _use_workers(plan, pool)

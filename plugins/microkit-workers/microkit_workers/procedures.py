@@ -6,9 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
-
-import anyio
+from typing import TYPE_CHECKING
 
 from microkit import ConfigurationError, PublicError, Reply, RpcRequest, StatusCode
 from microkit.annotations import unwrap
@@ -30,15 +28,13 @@ class ProcedureServer:
     Args:
         app: the application.
         pools: its pools.
-        group: where requests run.
-        closing: set when no more requests are taken.
+        spawn: runs a coroutine function in a task.
     """
 
-    def __init__(self, app: App, pools: Pools, group: Any, closing: anyio.Event) -> None:
+    def __init__(self, app: App, pools: Pools, spawn: Callable[..., None]) -> None:
         self._app = app
         self._pools = pools
-        self._group = group
-        self._closing = closing
+        self._spawn = spawn
         self._plans: dict[str, Plan] = {}
 
     async def start(self, plans: list[Plan]) -> list[Subscription]:
@@ -73,7 +69,7 @@ class ProcedureServer:
 
     def on_request(self, request: RpcRequest, send: Callable[[Reply], Awaitable[None]]) -> None:
         """Take a request; never waits."""
-        self._group.start_soon(self._handle, request, send)
+        self._spawn(self._handle, request, send)
 
     async def _handle(self, request: RpcRequest, send: Callable[[Reply], Awaitable[None]]) -> None:
         plan = self._plans.get(request.name)
