@@ -183,7 +183,7 @@ class Plan:
         run, awaited = self._executed()
         if self.kind is Kind.SOCKET:
             run, awaited = socket_handler(run, awaited), True
-        if self.timeout is not None and awaited:
+        if self.timeout is not None and awaited and self.remote is None:
             run = _timed(run, self.timeout)
         return run, awaited
 

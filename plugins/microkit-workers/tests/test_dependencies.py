@@ -282,7 +282,9 @@ async def test_a_call_waits_no_longer_than_its_timeout(make_app: MakeApp, servin
         except PublicError as exc:
             seen.append(exc.status)
 
-    app.include(RunnerContext([Route(slow, RPCListener()), Route(call, TimeEntrypoint(60, immediate=True))], "thread", 4))
+    app.include(
+        RunnerContext([Route(slow, RPCListener()), Route(call, TimeEntrypoint(60, immediate=True))], "thread", 4)
+    )
     async with serving(app):
         await until(lambda: seen)
     assert seen == [StatusCode.DEADLINE_EXCEEDED]

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from microkit import App, StartupError, StatusCode
+from microkit import App, PublicError, StartupError, StatusCode
 from microkit._bridge import current_backend
 from microkit.broker import Broker, RpcWire
 from microkit.plan import Plan
@@ -78,6 +78,7 @@ class ProcessPool:
         self._starting = 0
         self._freed = anyio.Event()
         self._quick_ends = 0
+        self._failures = 0
         self._closed = False
         self._source: dict[str, Any] = {}
 
@@ -94,9 +95,8 @@ class ProcessPool:
         """
         self._source = find_source(self._app)
         child = await self._spawn()
-        if child is None or child.failure:
-            reason = child.failure if child is not None else "it was told to stop"
-            raise StartupError(f"A child process of the workers {self._pool.label!r} cannot start. {reason}")
+        if child.failure:
+            raise StartupError(f"A child process of the workers {self._pool.label!r} cannot start. {child.failure}")
         self._free(child)
 
     async def close(self) -> None:
@@ -129,7 +129,7 @@ class ProcessPool:
         tries = 0
         while True:
             child = await self._take()
-            outcome = await self._run_in(child, head, body)
+            outcome = await self._run_in(child, head, body, plan.timeout)
             tries += 1
             if outcome is not None:
                 break
@@ -141,7 +141,9 @@ class ProcessPool:
             self._free(child)
         return unpack_outcome(call, *outcome)
 
-    async def _run_in(self, child: _Child, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes] | None:
+    async def _run_in(
+        self, child: _Child, head: dict[str, Any], body: bytes, timeout: float | None
+    ) -> tuple[dict[str, Any], bytes] | None:
         child.waiting, child.begun, child.outcome = anyio.Event(), False, None
         child.tasks += 1
         try:
@@ -149,11 +151,16 @@ class ProcessPool:
                 await child.channel.send(head, body)
             except OSError:
                 pass  # it is gone, which its reader tells
-            await child.waiting.wait()
+            with anyio.move_on_after(timeout) as scope:
+                await child.waiting.wait()
         except BaseException:
             child.retired = True
             child.kill()  # a handler in another process really ends when its call is cancelled
             raise
+        if scope.cancelled_caught:
+            child.retired = True
+            child.kill()
+            raise PublicError(f"The call took longer than {timeout:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
         child.waiting = None
         return child.outcome
 
@@ -163,6 +170,7 @@ class ProcessPool:
         self._freed.set()
 
     async def _take(self) -> _Child:
+        failures = self._failures
         while True:
             while self._idle:
                 child = self._idle.pop()
@@ -170,70 +178,64 @@ class ProcessPool:
                     return child
             if self._closed:
                 raise WorkerCrashed("The service is shutting down.", status=StatusCode.UNAVAILABLE)
-            if len(self._all) + self._starting >= self._pool.size:
-                if self._freed.is_set():  # all who wait share one event
-                    self._freed = anyio.Event()
-                await self._freed.wait()
-                continue
-            child = await self._spawn()
-            if child is None or child.failure:
+            if self._failures > failures:
                 raise WorkerCrashed("No process can be started for this call.", status=StatusCode.UNAVAILABLE)
-            if not child.ended.is_set():
-                return child
+            self._grow()
+            if self._freed.is_set():  # all who wait share one event
+                self._freed = anyio.Event()
+            await self._freed.wait()
 
     async def _retire(self, child: _Child) -> None:
         child.retired = True
         self._all.discard(child)
+        self._grow()
         try:
             await child.channel.send({"type": "stop"})
         except OSError:
             pass
-        self._freed.set()
-        self._app.runtime.tasks.start_soon(self._refill)
 
     # -- children ------------------------------------------------------------------------------------------------------
 
-    async def _refill(self) -> None:
-        if self._closed or len(self._all) + self._starting >= self._pool.size:
-            return
-        child = await self._spawn()
-        if child is not None and not child.failure:
-            self._free(child)
-        else:
-            self._freed.set()
+    def _grow(self) -> None:
+        """Start one more child, if there may be more. It belongs to the pool, not to the call that wants it."""
+        if not self._closed and len(self._all) + self._starting < self._pool.size:
+            self._starting += 1
+            self._app.runtime.tasks.start_soon(self._refill)
 
-    async def _spawn(self) -> _Child | None:
-        """Start a child and wait until it can take calls, or has failed."""
-        self._starting += 1
-        child = None
+    async def _refill(self) -> None:
         try:
-            if self._quick_ends > 1:
-                pause = min(_FIRST_PAUSE * 2 ** (self._quick_ends - 2), _LONGEST_PAUSE)
-                _logger.warning(
-                    "child processes of %s end soon; the next one starts in %.1f s", self._pool.label, pause
-                )
-                await anyio.sleep(pause)
-            child = await self._open()
-            self._all.add(child)
-            self._app.runtime.tasks.start_soon(self._listen, child)
-            level = logging.getLevelName(logging.getLogger("microkit").getEffectiveLevel())
+            child = await self._spawn()
+        finally:
+            self._starting -= 1
+        if child.failure:
+            self._failures += 1
+            _logger.error("a child process of the workers %s cannot start. %s", self._pool.label, child.failure)
+        self._free(child)
+
+    async def _spawn(self) -> _Child:
+        """Start a child and wait until it can take calls, or has failed."""
+        if self._quick_ends > 1:
+            pause = min(_FIRST_PAUSE * 2 ** (self._quick_ends - 2), _LONGEST_PAUSE)
+            _logger.warning("child processes of %s end soon; the next one starts in %.1f s", self._pool.label, pause)
+            await anyio.sleep(pause)
+        child = await self._open()
+        self._all.add(child)
+        self._app.runtime.tasks.start_soon(self._listen, child)
+        level = logging.getLevelName(logging.getLogger("microkit").getEffectiveLevel())
+        try:
             try:
                 await child.channel.send({"source": self._source, "log_level": level})
             except OSError:
-                pass
+                pass  # it is gone, which its reader tells
             with anyio.move_on_after(self._app.all_settings["workers"].child_start_timeout) as scope:
                 await child.ready.wait()
-            if scope.cancelled_caught:
-                child.failure = "It did not load the application in time (child_start_timeout)."
-                child.kill()
         except BaseException:
-            if child is not None:
-                child.kill()
+            child.kill()
             raise
-        else:
-            return child
-        finally:
-            self._starting -= 1
+        if scope.cancelled_caught:
+            child.failure = "It did not load the application in time (child_start_timeout)."
+            child.kill()
+        return child
 
     async def _open(self) -> _Child:
         ours, theirs = socket.socketpair()
