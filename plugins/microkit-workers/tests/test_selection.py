@@ -17,7 +17,9 @@ _QUEUE = QueueSpec("work")
 
 
 def _app() -> App:
-    return App(plugins=[microkit_workers.plugin], discover=False)
+    app = App(plugins=[microkit_workers.plugin], discover=False)
+    app.build()
+    return app
 
 
 async def test_brokers_of_one_name_share_their_queues_in_all_applications() -> None:

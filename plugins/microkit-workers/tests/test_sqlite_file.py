@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from microkit import PublicError, StartupError, StatusCode
-from microkit.broker import OutgoingMessage, QueueSpec, Unroutable
+from microkit.broker import OutgoingMessage, QueueSpec
 from microkit_workers import SqliteBroker
 from microkit_workers.brokers.stale import StaleDelivery
 from microkit_workers.conformance import Inbox, eventually
@@ -57,20 +57,16 @@ async def test_a_lost_lease_makes_deliveries_stale_and_the_consumer_is_restored(
         with closing(sqlite3.connect(path, isolation_level=None)) as raw:  # as if it had given no sign of life
             raw.execute("UPDATE sessions SET alive_until = 0")
         async with _broker(path, "lease=60") as two:
-            with pytest.raises(Unroutable):
-                await two.send("private", _text("y"))
-            second = await Inbox().on(two, _QUEUE)
-            await second.take_and_ack()
-            await one.send("work", _text("z"))
             await eventually(lambda: bool(lost))
             assert stale.generation != stale.current_generation
             with pytest.raises(StaleDelivery):
                 await stale.ack()
             with pytest.raises(StaleDelivery):
                 await stale.store_retry(0.0, 2, "too late")
+            assert (await first.take_and_ack())[0].body == b"x"
             await two.send("private", _text("again"))
             assert (await own.take_and_ack())[0].body == b"again"
-            await eventually(lambda: b"z" in first.bodies + second.bodies)
+            await first.quiet()
 
 
 async def test_an_answer_after_the_lease_was_lost_hits_nothing(tmp_path: Path) -> None:
@@ -92,10 +88,15 @@ async def test_a_full_file_refuses_messages_keeps_what_it_has_and_goes_on(tmp_pa
     async with _broker(tmp_path / "x.db", "max_size=400000") as broker:
         await (await Inbox().on(broker, _QUEUE)).cancel()
         accepted = 0
-        with pytest.raises(PublicError) as caught:
-            for _ in range(1000):
+
+        async def fill() -> None:
+            nonlocal accepted
+            while accepted < 1000:
                 await broker.send("work", OutgoingMessage(b"%d" % accepted + b" " * 2000))
                 accepted += 1
+
+        with pytest.raises(PublicError) as caught:
+            await fill()
         assert caught.value.status is StatusCode.UNAVAILABLE
         assert "full" in caught.value.detail
         assert str(tmp_path) not in caught.value.detail
@@ -166,9 +167,13 @@ async def test_a_file_that_is_damaged_later_fails_clearly(tmp_path: Path) -> Non
     damaged = path.read_bytes()
     path.write_bytes(damaged[:4096] + b"\xff" * (len(damaged) - 4096))
     broker = SqliteBroker(path)
-    with anyio.fail_after(20), pytest.raises((StartupError, PublicError), match="damaged"):
+
+    async def use() -> None:
         await broker.connect()
         await broker.send("work", _text("x"))
+
+    with anyio.fail_after(20), pytest.raises((StartupError, PublicError), match="damaged"):
+        await use()
     with anyio.fail_after(20):
         await broker.close()
 
@@ -270,3 +275,67 @@ def test_relative_and_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_a_wrong_option_is_named(query: str, why: str) -> None:
     with pytest.raises(StartupError, match=why):
         SqliteBroker.from_url(f"sqlite:///x.db?{query}")
+
+
+@pytest.mark.feature("FX-10")
+async def test_a_suspicious_message_waits_until_its_consumer_has_nothing_else(tmp_path: Path) -> None:
+    async with _broker(tmp_path / "x.db", "delivery_limit=4") as broker:
+        inbox = await Inbox(3).on(broker, _QUEUE)
+        for number in range(4):
+            await broker.send("work", _text(number))
+        for _ in range(2):
+            taken = [await inbox.take() for _ in range(3)]
+            for _, delivery in taken:
+                await delivery.give_back()
+        await inbox.cancel()
+        inbox = await Inbox(3).on(broker, _QUEUE)
+        for number in range(3):
+            (_, delivery) = await inbox.take()
+            await inbox.quiet(0.1)
+            assert len(inbox.bodies) == number + 1
+            await inbox.ack(delivery)
+        await inbox.take_and_ack()
+
+
+async def test_publishers_that_fail_do_not_stop_consumers(tmp_path: Path) -> None:
+    async with _broker(tmp_path / "x.db", "max_size=400000") as broker:
+        inbox = await Inbox(2).on(broker, _QUEUE)
+        for number in range(20):
+            await broker.send("work", OutgoingMessage(b"%d" % number + b" " * 2000))
+
+        async def publish() -> None:
+            while True:
+                with pytest.raises(PublicError):
+                    await broker.send("work", OutgoingMessage(b" " * 1_000_000))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publish)
+            await inbox.take_and_ack(20)
+            tasks.cancel_scope.cancel()
+
+
+async def test_consumers_come_and_go_while_messages_flow(tmp_path: Path) -> None:
+    got: list[bytes] = []
+    async with _broker(tmp_path / "x.db") as broker:
+        await (await Inbox().on(broker, _QUEUE)).cancel()
+
+        async def churn() -> None:
+            while len(set(got)) < 300:
+                inbox = await Inbox(5).on(broker, _QUEUE)
+                with anyio.move_on_after(random.random() * 0.01):
+                    while True:
+                        message, delivery = await inbox.take()
+                        with anyio.CancelScope(shield=True):
+                            await inbox.ack(delivery)
+                        got.append(message.body)
+                await inbox.cancel()
+                for _, delivery in inbox.left():
+                    await delivery.give_back()
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(churn)
+                for number in range(300):
+                    await broker.send("work", _text(number))
+        assert sorted(int(body) for body in got) == list(range(300))

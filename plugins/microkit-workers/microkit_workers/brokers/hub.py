@@ -90,8 +90,9 @@ class Hub:
     def forget(self, queue: Queue) -> None:
         """Remove a queue with its bindings; dead letters stay."""
         self.queues.pop(queue.name, None)
-        for bound in self.bindings.values():
-            bound.pop(queue.name, None)
+        for event, bound in list(self.bindings.items()):
+            if bound.pop(queue.name, None) and not bound:
+                del self.bindings[event]
         if not queue.dead:
             self.dead.pop(queue.name, None)
 

@@ -79,6 +79,12 @@ class Inbox:
                 await self._wake.wait()
         return self._arrived.popleft()
 
+    def left(self) -> list[tuple[Message, Delivery]]:
+        """What came and was not taken; it is not kept."""
+        left = list(self._arrived)
+        self._arrived.clear()
+        return left
+
     async def take_and_ack(self, count: int = 1, timeout: float = 10.0) -> list[Message]:
         """The next messages, acked one by one."""
         taken: list[Message] = []
