@@ -30,7 +30,11 @@ def claim(store: Store, group: Group, generation: int) -> tuple[list[Claimed], b
     store.hold(number for number, _, consumer in given if not consumer.no_ack)
     store.take(number for number, _, consumer in given if consumer.no_ack)
     claimed = [Claimed(consumer, number, store.session, generation, stored) for number, stored, consumer in given]
-    return claimed, len(found) == wanted or len(given) < len(found), store.next_due(group.queue)
+    if len(given) < len(found):  # a suspicious one waits until something else is answered, which is told
+        return claimed, False, None
+    if len(found) == wanted:
+        return claimed, True, None
+    return claimed, False, store.next_due(group.queue)
 
 
 def _leads(store: Store, consumer: Consumer) -> bool:
@@ -67,4 +71,5 @@ def take_over(group: Group, claimed: list[Claimed], suspicious: int) -> None:
         consumer.held += 1
         if each.stored.returns >= suspicious:
             consumer.alone = each.id
-    group.consumers.rotate(-1 if claimed and not group.consumers[0].spec.single_active else 0)
+    if claimed and not claimed[0].consumer.spec.single_active:
+        group.consumers.rotate(-1)

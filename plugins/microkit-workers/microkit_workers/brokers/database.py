@@ -72,6 +72,11 @@ def reason_of(exc: BaseException) -> str:
     return _CODES.get((code or 0) & 0xFF, f"SQLite reports {type(exc).__name__}")
 
 
+def is_locked(exc: BaseException) -> bool:
+    """Whether another connection kept the file, so that nothing that was to be written is to blame."""
+    return (getattr(exc, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def unavailable(exc: BaseException) -> PublicError:
     """The public error for an error of SQLite: it may reach callers, so it names no file."""
     error = PublicError(f"The message broker cannot work: {reason_of(exc)}.", status=StatusCode.UNAVAILABLE)
@@ -124,7 +129,7 @@ def _use_wal(connection: sqlite3.Connection, options: SqliteOptions) -> None:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             return
         except sqlite3.OperationalError as exc:
-            if reason_of(exc) != _CODES[sqlite3.SQLITE_BUSY] or time.monotonic() > until:
+            if not is_locked(exc) or time.monotonic() > until:
                 raise
             time.sleep(0.02)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 import time
 from collections import deque
 from weakref import WeakSet
@@ -40,6 +39,7 @@ class Hub:
         self._timers: list[tuple[float, int, Queue, Entry]] = []
         self._order = itertools.count()
         self._rearm = anyio.Event()
+        self._changed: dict[Queue, None] = {}
         self._run = 0
 
     # -- connections ---------------------------------------------------------------------------------------------------
@@ -58,11 +58,11 @@ class Hub:
             )
         if not self._connected:
             self._loop = loop
-            spawn_detached(self._run_timers, f"memory://{self.name}")
+            spawn_detached(self._deliver, f"memory://{self.name}")
         self._connected.add(broker)
 
     def leave(self, broker: object) -> None:
-        """A broker closes; the last one takes the timers with it, not the messages."""
+        """A broker closes; the last one stops deliveries and delays, but the messages stay."""
         self._connected.discard(broker)
         if not self._connected:
             self._run += 1
@@ -79,8 +79,7 @@ class Hub:
         queue = self.queues.get(spec.name)
         if queue is None:
             dead = self.dead.setdefault(spec.name, deque())
-            queue = Queue(spec.name, self.options, spec.single_active, spec.exclusive, dead)
-            queue.on_gone = self._forget
+            queue = Queue(self, spec, dead)
             self.queues[spec.name] = queue
         else:
             check_same(spec, queue.exclusive, queue.single_active)
@@ -88,10 +87,12 @@ class Hub:
             self.bindings.setdefault((spec.source, spec.event), {})[spec.name] = queue
         return queue
 
-    def _forget(self, queue: Queue) -> None:
+    def forget(self, queue: Queue) -> None:
+        """Remove a queue with its bindings; dead letters stay."""
         self.queues.pop(queue.name, None)
-        for bound in self.bindings.values():
-            bound.pop(queue.name, None)
+        for event, bound in list(self.bindings.items()):
+            if bound.pop(queue.name, None) and not bound:
+                del self.bindings[event]
         if not queue.dead:
             self.dead.pop(queue.name, None)
 
@@ -132,7 +133,13 @@ class Hub:
             queue.append(Entry(letter.stored.fresh()))
         return len(chosen)
 
-    async def _run_timers(self) -> None:
+    def wake(self, queue: Queue) -> None:
+        """There may be something to deliver from a queue."""
+        self._changed[queue] = None
+        self._rearm.set()
+
+    async def _deliver(self) -> None:
+        # In a task of its own: what a consumer starts must not inherit the context of whoever published.
         run = self._run
         while run == self._run:
             now = time.monotonic()
@@ -141,7 +148,13 @@ class Hub:
                 queue.delayed -= 1
                 queue.append(entry)
             self._rearm = anyio.Event()
-            with anyio.move_on_after(self._timers[0][0] - time.monotonic() if self._timers else math.inf):
+            changed, self._changed = self._changed, {}
+            for queue in changed:
+                queue.pump()
+            if self._timers:
+                with anyio.move_on_after(self._timers[0][0] - time.monotonic()):
+                    await self._rearm.wait()
+            else:
                 await self._rearm.wait()
 
 

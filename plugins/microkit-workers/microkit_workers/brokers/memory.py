@@ -97,8 +97,6 @@ class MemoryBroker:
             for entry in held:
                 queue.put_back(entry)
         self.hub.leave(self)
-        for queue in {consumer.queue for consumer in consumers}:
-            queue.pump()
         for callback in [each for consumer in consumers for each in consumer.lost]:
             callback()
 
@@ -194,8 +192,8 @@ class MemoryDelivery:
         self.settled = True
         queue = self.consumer.queue
         queue.freed(self.consumer, self.entry)
+        self.consumer.broker.hub.wake(queue)
         then()
-        queue.pump()
 
 
 async def _iterate(letters: Iterable[DeadLetter]) -> AsyncIterator[DeadLetter]:

@@ -95,6 +95,11 @@ class Group:
     dirty: bool = True
     due: float | None = None
 
+    @property
+    def held(self) -> int:
+        """How many messages its consumers have."""
+        return sum(each.held for each in (*self.consumers, *self.leaving))
+
     def candidates(self) -> list[Consumer]:
         """Who may get messages now, in turns."""
         self.leaving = [each for each in self.leaving if each.held]

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from microkit import PublicError, StatusCode
-from microkit.broker import DeadLetter, OnMessage, QueueState
+from microkit.broker import DeadLetter, OnMessage, QueueSpec, QueueState
 
-from .options import MemoryOptions
 from .stored import Stored
 
 if TYPE_CHECKING:
+    from .hub import Hub
     from .memory import MemoryBroker, MemoryDelivery
 
 _logger = logging.getLogger("microkit.workers.brokers")
@@ -69,30 +69,25 @@ class Queue:
     """One queue.
 
     Args:
-        name: of the queue.
-        options: its bounds.
-        single_active: only the first of its consumers gets messages.
-        exclusive: it goes with its consumer.
+        hub: whose queue it is.
+        spec: how it is to be.
         dead: where its dead letters go.
     """
 
-    def __init__(
-        self, name: str, options: MemoryOptions, single_active: bool, exclusive: bool, dead: deque[Letter]
-    ) -> None:
-        self.name = name
-        self.options = options
-        self.single_active = single_active
-        self.exclusive = exclusive
+    def __init__(self, hub: Hub, spec: QueueSpec, dead: deque[Letter]) -> None:
+        self.hub = hub
+        self.name = spec.name
+        self.options = hub.options
+        self.single_active = spec.single_active
+        self.exclusive = spec.exclusive
         self.dead = dead
         self.gone = False
         self.delayed = 0
         self.ready: deque[Entry] = deque()
         self.consumers: deque[Consumer] = deque()
         self.leaving: list[Consumer] = []  # cancelled, with messages that are still to be answered
-        self.on_gone: Callable[[Queue], None] = lambda queue: None
         self._numbers = 0
         self._letters = 0
-        self._pumping = False
 
     def __len__(self) -> int:
         return len(self.ready) + self.delayed + self.unsettled
@@ -122,12 +117,13 @@ class Queue:
         self._numbers += 1
         entry.number = self._numbers
         self.ready.append(entry)
-        self.pump()
+        self.hub.wake(self)
 
     def put_back(self, entry: Entry) -> None:
         """Put a message back to where it was, as returned once more."""
         if self.gone:
             return
+        self.hub.wake(self)
         entry.stored.returns += 1
         if entry.stored.returns > self.options.delivery_limit:
             self.bury(entry.stored, "delivery limit")
@@ -154,7 +150,7 @@ class Queue:
 
     def add(self, consumer: Consumer) -> None:
         self.consumers.append(consumer)
-        self.pump()
+        self.hub.wake(self)
 
     def remove(self, consumer: Consumer) -> None:
         """Give a consumer no more messages; what it holds can still be answered."""
@@ -162,10 +158,10 @@ class Queue:
         if self.exclusive:
             self.gone = True
             self.ready.clear()
-            self.on_gone(self)
+            self.hub.forget(self)
         elif consumer.held:
             self.leaving.append(consumer)
-        self.pump()
+        self.hub.wake(self)
 
     def freed(self, consumer: Consumer, entry: Entry) -> None:
         """A consumer has answered a message."""
@@ -188,17 +184,11 @@ class Queue:
 
     def pump(self) -> None:
         """Deliver what waits to whoever has room, in turns."""
-        if self._pumping:  # a consumer that answers or publishes at once
-            return
-        self._pumping = True
-        try:
-            while self.ready and (consumer := self._next()) is not None:
-                entry = self.ready.popleft()
-                expires = entry.stored.expires
-                if expires is None or expires > time.time():
-                    self._deliver(consumer, entry)
-        finally:
-            self._pumping = False
+        while self.ready and (consumer := self._next()) is not None:
+            entry = self.ready.popleft()
+            expires = entry.stored.expires
+            if expires is None or expires > time.time():
+                self._deliver(consumer, entry)
 
     def _deliver(self, consumer: Consumer, entry: Entry) -> None:
         delivery = consumer.broker.delivery(consumer, entry)

@@ -54,6 +54,7 @@ class QueueRpc:
         self._late: deque[Delivery] = deque()
         self._replies = ""
         self._subscription: Subscription | None = None
+        self._broken = False
         self._opening = anyio.Lock()
         self._calls = 0
 
@@ -133,7 +134,12 @@ class QueueRpc:
 
     async def _open(self) -> None:
         async with self._opening:
+            if self._broken and self._subscription is not None:
+                # Its broker may have restored it, empty and under a name that servers saw vanish: a new one is plain.
+                old, self._subscription = self._subscription, None
+                await old.cancel()
             if self._subscription is None:
+                self._broken = False
                 self._replies = REPLIES + os.urandom(12).hex()
                 spec = QueueSpec(self._replies, exclusive=True, options={"no_ack": True})
                 subscription = await self.broker.subscribe(spec, _REPLY_PREFETCH, self._on_reply)
@@ -151,6 +157,7 @@ class QueueRpc:
             pending.wake.set()
 
     def _lost(self) -> None:
+        self._broken = True
         for pending in self._pending.values():
             pending.lost = True
             pending.wake.set()

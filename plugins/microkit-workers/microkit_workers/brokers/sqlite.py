@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Self
@@ -12,6 +13,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
+from microkit._bridge import spawn_detached
 from microkit.broker import DeadLetter, OnMessage, OutgoingMessage, QueueSpec, QueueState, RpcWire
 from microkit.errors import PublicError, StartupError, StatusCode
 
@@ -47,6 +49,8 @@ class SqliteBroker:
         self._consumers: list[Consumer] = []
         self._numbers = 0
         self._armed = False
+        self._claimed: deque[Claimed] = deque()
+        self._wake = anyio.Event()
         self._here: Callable[..., Any] = lambda *_: None
 
     @classmethod
@@ -88,6 +92,8 @@ class SqliteBroker:
         if opened.error is not None:
             raise opened.error
         self._writer = writer
+        self._claimed.clear()
+        spawn_detached(partial(self._deliver, writer), f"deliveries of {self.path}")
 
     async def close(self) -> None:
         writer = self._writer
@@ -99,6 +105,7 @@ class SqliteBroker:
         for consumer in consumers:
             consumer.active = False
         closed = Operation(lambda store: None)
+        self._wake.set()
         writer.close(closed)
         with anyio.move_on_after(self.options.busy_timeout + 5, shield=True):
             await closed.done.wait()
@@ -154,16 +161,28 @@ class SqliteBroker:
         """Runs on the event loop when the thread has committed something."""
         for operation in operations:
             operation.done.set()
-        for each in claimed:
-            delivery = SqliteDelivery(self, each)
-            if not each.consumer.active:
-                self._unget(delivery)
-                continue
-            try:
-                each.consumer.on_message(each.stored.delivered(each.consumer.spec.name), delivery)
-            except Exception:
-                _logger.exception("a consumer of %s could not take a message; it comes again", each.consumer.spec.name)
-                self._unget(delivery)
+        if claimed:
+            self._claimed.extend(claimed)
+            self._wake.set()
+
+    async def _deliver(self, writer: Writer) -> None:
+        # Consumers are called from a task, not from a callback of the event loop: they may start tasks.
+        while writer is self._writer:
+            while self._claimed:
+                self._hand_out(self._claimed.popleft())
+            self._wake = anyio.Event()
+            await self._wake.wait()
+
+    def _hand_out(self, claimed: Claimed) -> None:
+        delivery, consumer = SqliteDelivery(self, claimed), claimed.consumer
+        if not consumer.active:
+            return self._unget(delivery)
+        try:
+            consumer.on_message(claimed.stored.delivered(consumer.spec.name), delivery)
+        except Exception:
+            _logger.exception("a consumer of %s could not take a message; it comes again", consumer.spec.name)
+            self._unget(delivery)
+        return None
 
     def _unget(self, delivery: SqliteDelivery) -> None:
         if self._writer is not None and not delivery.settled:

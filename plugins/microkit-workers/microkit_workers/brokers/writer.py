@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 from microkit.errors import PublicError, StartupError, StatusCode
 
 from .claims import claim, take_over
-from .database import cannot_use, open_database, reason_of, unavailable
+from .database import cannot_use, is_locked, open_database, reason_of, unavailable
 from .operations import Claimed, Consumer, Group, Operation
 from .options import SqliteOptions
 from .stale import StaleDelivery
@@ -34,7 +33,8 @@ _MOST = 1000
 _RETRY = 0.2
 """Seconds until a file that could not be written is tried again."""
 
-_writers: WeakSet[Writer] = WeakSet()
+_writers: set[Writer] = set()
+_writers_lock = threading.Lock()
 
 
 class Writer:
@@ -137,14 +137,16 @@ class Writer:
             self.ended.set()
             self._hand_over([opened], [])
             return
-        _writers.add(self)
+        with _writers_lock:
+            _writers.add(self)
         try:
             if self._hand_over([opened], []):
                 self._serve(store)
         except Exception:
             _logger.exception("the thread of the message broker failed; its messages come again after the lease")
         finally:
-            _writers.discard(self)
+            with _writers_lock:
+                _writers.discard(self)
             self._end(store)
 
     def _end(self, store: Store) -> None:
@@ -169,7 +171,8 @@ class Writer:
                 self._look_outside(store)
                 groups = self._wanting(store, bool(operations))
             except sqlite3.Error as exc:
-                self._pause(exc)
+                self._pause()
+                self._complain(exc)
                 groups = []
             if not self._work(store, operations, groups) or (closing and not self._inbox):
                 return
@@ -185,7 +188,7 @@ class Writer:
     def _wait(self) -> None:
         now = time.time()
         timeout = self._next_beat - time.monotonic()
-        if self._deferred or self._paused_until > now:
+        if self._deferred or self._paused_until > time.monotonic():
             timeout = min(timeout, _RETRY)
         elif any(group.dirty and group.candidates() for group in self._groups.values()):
             timeout = 0.0
@@ -202,7 +205,7 @@ class Writer:
 
     def _take(self) -> list[Operation]:
         operations: list[Operation] = []
-        if self._deferred and time.time() >= self._paused_until:
+        if self._deferred and time.monotonic() >= self._paused_until:
             operations, self._deferred = self._deferred, []
         while self._inbox and len(operations) < _MOST:
             operation = self._inbox.popleft()
@@ -213,11 +216,12 @@ class Writer:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + self.options.lease / 4
             operations.append(Operation(Store.beat))
+            self._groups = {name: group for name, group in self._groups.items() if group.consumers or group.held}
         return operations
 
     def _wanting(self, store: Store, writing: bool) -> list[Group]:
         now = time.time()
-        if now < self._paused_until:
+        if time.monotonic() < self._paused_until:
             return []
         wanting = [
             group
@@ -242,8 +246,8 @@ class Writer:
         try:
             claimed = self._transaction(store, operations, groups)
         except Exception as exc:
-            if len(operations) + len(groups) == 1:
-                self._failed(operations, exc)
+            if len(operations) + len(groups) == 1 or is_locked(exc):
+                self._failed(operations, bool(groups), exc)
                 return self._hand_over([each for each in operations if each not in self._deferred], [])
             return all(
                 [
@@ -296,19 +300,26 @@ class Writer:
             group.dirty = True
             for consumer in group.consumers:
                 consumer.free, consumer.held, consumer.alone = consumer.prefetch, 0, 0
-        self._soon(self._lost)
+        self._call_soon(self._lost)
 
-    def _failed(self, operations: list[Operation], exc: Exception) -> None:
-        if isinstance(exc, sqlite3.Error):
-            self._pause(exc)
+    def _failed(self, operations: list[Operation], claiming: bool, exc: Exception) -> None:
+        if not isinstance(exc, sqlite3.Error):
+            for operation in operations:
+                operation.error = exc
+            return
+        answers = [operation for operation in operations if operation.settles]
+        self._deferred.extend(answers)  # an answer waits until the file can be written again
+        if answers or claiming:
+            self._pause()
+        self._complain(exc)
         for operation in operations:
-            if operation.settles and isinstance(exc, sqlite3.Error):
-                self._deferred.append(operation)  # an answer waits until the file can be written again
-            else:
-                operation.error = unavailable(exc) if isinstance(exc, sqlite3.Error) else exc
+            if not operation.settles:
+                operation.error = unavailable(exc)
 
-    def _pause(self, exc: BaseException) -> None:
-        self._paused_until = time.time() + _RETRY
+    def _pause(self) -> None:
+        self._paused_until = max(self._paused_until, time.monotonic() + _RETRY)
+
+    def _complain(self, exc: BaseException) -> None:
         if not self._complained:
             self._complained = True
             _logger.error("the message broker cannot work in %s: %s", self.path, reason_of(exc), exc_info=exc)
@@ -316,16 +327,20 @@ class Writer:
     def _hand_over(self, operations: list[Operation], claimed: list[Claimed]) -> bool:
         if not operations and not claimed:
             return True
+        return self._call_soon(self._finish, operations, claimed)
+
+    def _call_soon(self, function: Callable[..., None], *args: Any) -> bool:
         try:
-            self._soon(self._finish, operations, claimed)
+            self._soon(function, *args)
         except RuntimeError:
             return False  # the event loop has ended
         return True
 
     def _wake_others(self) -> None:
-        for other in list(_writers):
-            if other is not self and other.path == self.path:
-                other.wake()
+        with _writers_lock:
+            others = [each for each in _writers if each is not self and each.path == self.path]
+        for other in others:
+            other.wake()
 
 
 def _in_transaction(store: Store, work: Callable[[], None]) -> None:

@@ -79,6 +79,12 @@ class Inbox:
                 await self._wake.wait()
         return self._arrived.popleft()
 
+    def left(self) -> list[tuple[Message, Delivery]]:
+        """What came and was not taken; it is not kept."""
+        left = list(self._arrived)
+        self._arrived.clear()
+        return left
+
     async def take_and_ack(self, count: int = 1, timeout: float = 10.0) -> list[Message]:
         """The next messages, acked one by one."""
         taken: list[Message] = []
@@ -168,11 +174,13 @@ def bodies(messages: list[Message]) -> list[str]:
     return [message.body.decode() for message in messages]
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], timeout: float = 20.0) -> None:
-    """Wait until a condition holds. Raises TimeoutError if it does not in so many seconds."""
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], timeout: float = 20.0, interval: float = 0.01
+) -> None:
+    """Look every `interval` seconds whether a condition holds. Raises TimeoutError after `timeout` seconds."""
     with anyio.fail_after(timeout):
         while True:
             holds = condition()
             if holds is True or (not isinstance(holds, bool) and await holds):
                 return
-            await anyio.sleep(0.01)
+            await anyio.sleep(interval)

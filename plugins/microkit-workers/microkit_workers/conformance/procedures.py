@@ -247,3 +247,4 @@ class ProcedureCases(Harness):
                     await broker.close()
             assert [error.status for error in caught] == [StatusCode.UNAVAILABLE]
             await broker.connect()
+            assert await wire.call(name, "add", (1, 2), timeout=10) == 3
