@@ -92,7 +92,7 @@ def note(*words):
     with open("log", "a") as file:
         print(*words, file=file)
 
-SETTINGS = {"workers": {"broker": "sqlite:///broker.db"}, "app": {"shutdown_timeout": 1, "teardown_timeout": 1}}
+SETTINGS = {"workers": {"broker": "sqlite:///broker.db?lease=1"}, "app": {"shutdown_timeout": 1, "teardown_timeout": 1}}
 app = App(name="svc", settings=SETTINGS)
 """
 
@@ -217,7 +217,7 @@ def test_children_end_with_their_parent(start: Start, tmp_path: Path, number: si
 @pytest.mark.feature("FX-10")
 def test_a_message_that_keeps_killing_the_whole_service_is_isolated(start: Start, tmp_path: Path) -> None:
     source = """
-    app = App(name="svc", settings={**SETTINGS, "workers": {"broker": "sqlite:///broker.db", "delivery_limit": 2}})
+    app = App(name="svc", settings={**SETTINGS, "workers": {"broker": "sqlite:///broker.db?lease=1", "delivery_limit": 2}})
 
     @app.on(Event("a", "b"))
     async def handle(payload: int):
@@ -269,7 +269,7 @@ def test_a_runner_runs_until_it_is_told_to_stop(start: Start, tmp_path: Path, mo
             def done(payload):
                 note("done", os.getpid(), payload)
 
-            config = {{"AMQP_URI": "sqlite:///broker.db", "SERVICE_NAME": "svc", "WORKER_MODE": {mode!r}}}
+            config = {{"AMQP_URI": "sqlite:///broker.db?lease=1", "SERVICE_NAME": "svc", "WORKER_MODE": {mode!r}}}
             contexts = [RunnerContext(
                 [Route(task, EventListener("a", "b")), Route(done, EventListener("svc", "done"))], max_workers=2
             )]

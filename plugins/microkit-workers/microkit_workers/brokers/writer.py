@@ -217,6 +217,8 @@ class Writer:
             self._next_beat = time.monotonic() + self.options.lease / 4
             operations.append(Operation(Store.beat))
             self._groups = {name: group for name, group in self._groups.items() if group.consumers or group.held}
+            for group in self._groups.values():
+                group.dirty = True  # what another process held may be there again
         return operations
 
     def _wanting(self, store: Store, writing: bool) -> list[Group]:
