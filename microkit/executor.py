@@ -23,7 +23,8 @@ class ExecutorSpec:
         accepts_async: whether coroutine functions may be given to it too.
         remote: makes of a plan what has a call of it run elsewhere, and returns the handler's result. The handler's
             parameters and dependencies are then made there, and nothing of them here; middleware and delivery stay
-            here. It keeps the plan's `timeout` itself, since getting there may take time. Raises ConfigurationError for a plan that cannot run there. None, also as its result: run here.
+            here. It keeps the plan's `timeout` itself, since getting there may take time. Raises ConfigurationError for
+            a plan that cannot run there. None, also as its result: run here.
     """
 
     name: str

@@ -114,7 +114,7 @@ class Decision:
 
 
 RetryPolicy = Callable[["Message | Tick", Reply], Decision]
-"""Decides what becomes of a message whose handling failed, or of a firing of a schedule: that is retried or given up."""
+"""Decides what becomes of a message whose handling failed, or of a firing of a schedule (retried or given up)."""
 
 
 def failure_reason(message: Message | Tick, reply: Reply) -> str:

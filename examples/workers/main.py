@@ -1,5 +1,7 @@
 import os
 
+from tasks import Class, amqp_rpc_caller, amqp_rpc_task, customer, test, test2, test_failure
+
 from microkit_workers import (
     AsyncBackOff,
     CallbackRoute,
@@ -10,7 +12,6 @@ from microkit_workers import (
     RunnerContext,
     TimeEntrypoint,
 )
-from tasks import Class, amqp_rpc_caller, amqp_rpc_task, customer, test, test2, test_failure
 
 config = {
     "AMQP_URI": os.environ.get("AMQP_URI", "memory://"),

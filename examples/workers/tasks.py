@@ -42,9 +42,7 @@ def amqp_rpc_task(arg1, arg2, *args, **kwargs):
 def amqp_rpc_caller(reference, service_rpc):
     print("Targets:", service_rpc.targets, flush=True)
     print("Info:", service_rpc.amqp_rpc_task.info, flush=True)
-    async_response = service_rpc.amqp_rpc_task.call_async(
-        "argument1", "argument2", "additional_arg", and_kwargs="too"
-    )
+    async_response = service_rpc.amqp_rpc_task.call_async("argument1", "argument2", "additional_arg", and_kwargs="too")
     print("This is an async response future", async_response.done(), flush=True)
     response = service_rpc.amqp_rpc_task("argument3", "argument4")
     print("Sync Response:", response, flush=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import os
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,47 @@ def make_app(url: str) -> Callable[..., App]:
         return App(name="svc", settings={"app": app_settings, "workers": {"broker": url, **settings}})
 
     return make
+
+
+PROCESS_HEADER = """
+from microkit import *
+from microkit_workers import *
+import os, signal, sys, time
+from pathlib import Path
+from typing import Annotated
+
+LOG = Path({log!r})
+
+def note(*words):
+    with LOG.open("a") as file:
+        print(*words, file=file)
+
+app = App(name="svc", settings={{"workers": {{"broker": {url!r}}}, "app": {{"shutdown_timeout": 10}}}})
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Callable[[], list[str]]:
+    """The lines that handlers wrote, in whatever process."""
+    path = tmp_path / "log"
+    return lambda: path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def load(tmp_path: Path, url: str, request: pytest.FixtureRequest) -> Iterator[Callable[[str], App]]:
+    """Write an application into a module of its own, and import it."""
+    name = f"process_app_{os.getpid()}_{abs(hash(request.node.name))}"
+    sys.path.insert(0, str(tmp_path))
+
+    def make(source: str) -> App:
+        header = PROCESS_HEADER.format(log=str(tmp_path / "log"), url=url)
+        (tmp_path / f"{name}.py").write_text(header + textwrap.dedent(source))
+        sys.modules.pop(name, None)
+        return __import__(name).app
+
+    yield make
+    sys.path.remove(str(tmp_path))
+    sys.modules.pop(name, None)
 
 
 @pytest.fixture(name="serving")

@@ -147,10 +147,8 @@ async def test_committed_events_are_published_in_order_and_others_are_not(
 
 
 @pytest.mark.anyio
-async def test_events_stay_until_the_broker_has_confirmed_them(
-    make_app: MakeApp, serving: Any, until: Any, tmp_path: Path
-) -> None:
-    app, path, sent, broken = make_app(), tmp_path / "app.db", list[str](), [True]
+async def test_events_stay_until_the_broker_has_confirmed_them(tmp_path: Path) -> None:
+    path, sent, broken = tmp_path / "app.db", list[str](), [True]
     store = SqliteOutbox(path)
     outbox = Outbox(store)
     with closing(sqlite3.connect(path)) as connection:

@@ -217,7 +217,8 @@ def test_children_end_with_their_parent(start: Start, tmp_path: Path, number: si
 @pytest.mark.feature("FX-10")
 def test_a_message_that_keeps_killing_the_whole_service_is_isolated(start: Start, tmp_path: Path) -> None:
     source = """
-    app = App(name="svc", settings={**SETTINGS, "workers": {"broker": "sqlite:///broker.db?lease=1", "delivery_limit": 2}})
+    workers = {**SETTINGS["workers"], "delivery_limit": 2}
+    app = App(name="svc", settings={**SETTINGS, "workers": workers})
 
     @app.on(Event("a", "b"))
     async def handle(payload: int):
