@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microkit import App, Event, Kind, PluginInfo, Provider, Scope, hookimpl
 from microkit.annotations import Parameter
@@ -19,6 +19,7 @@ from microkit.triggers import Every, Procedure, TriggerSpec
 
 from .attempt import Attempt, BackOffData
 from .brokers import transports
+from .commands import add_commands
 from .consumers import Consumers
 from .context import Pools, pools_of
 from .dependencies import Configuration, configuration_of
@@ -30,6 +31,9 @@ from .queues import BrokerProcedure, Queue
 from .routes import Route
 from .settings import WorkersSettings
 from .wire import connected_broker, rpc_wire
+
+if TYPE_CHECKING:
+    from microkit.cli import CommandLine
 
 microkit_plugin_info = PluginInfo("workers", kernel=">=0.4,<0.5", hook_api=1, automatic=("consumers",))
 
@@ -93,6 +97,11 @@ def microkit_triggers() -> list[TriggerSpec]:
 @hookimpl
 def microkit_executors() -> list[ExecutorSpec]:
     return list(EXECUTORS)
+
+
+@hookimpl
+def microkit_commands(cli: CommandLine) -> None:
+    add_commands(cli)
 
 
 @hookimpl

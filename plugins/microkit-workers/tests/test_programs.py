@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -325,4 +326,50 @@ def test_several_processes_share_the_messages(start: Start, tmp_path: Path) -> N
     log = program.wait_for(lambda log: log if len(log) >= 60 else None)
     assert sorted(int(line[2]) for line in log) == list(range(60))
     assert len({line[1] for line in log}) == 2
+    assert program.stop() == 0
+
+
+@pytest.mark.feature("FX-11")
+def test_dead_letters_are_listed_and_put_back_by_command(start: Start, tmp_path: Path) -> None:
+    source = """
+    context = RunnerContext()
+
+    @context.on(Event("a", "b"), retry=Backoff(exceptions=()))
+    async def handle(payload: int):
+        if not os.path.exists("mended"):
+            raise KeyError("secret")
+        note("end", payload)
+
+    app.include(context)
+    """
+
+    def command(*arguments: str) -> list[dict[str, Any]] | str:
+        done = subprocess.run(
+            [sys.executable, "-m", "microkit", "dead-letters", "app:app", *arguments],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        return [json.loads(line) for line in lines] if not arguments else done.stdout
+
+    program = start(source)
+    while "consuming" not in program.output:
+        time.sleep(0.05)
+    publish(tmp_path, "1", "2")
+    end = time.monotonic() + PATIENCE
+    while len(dead(tmp_path)) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    letters = command()
+    assert [(each["queue"], each["reason"], each["body"]) for each in letters] == [
+        ("a.b__svc.handle", "KeyError: INTERNAL after attempt 1", body) for body in ("1", "2")
+    ]
+    (tmp_path / "mended").touch()
+    assert command("--redrive", "--id", letters[1]["id"]) == "a.b__svc.handle: 1\n"
+    program.wait_for(lambda log: ["end", "2"] in log)
+    assert len(dead(tmp_path)) == 1
     assert program.stop() == 0
