@@ -39,7 +39,7 @@ from .selection import Selection
 from .session import SessionBackend, SessionBackendSpec
 from .settings import KernelSettings, find_project_table, load_settings
 from .transport import TransportSpec
-from .triggers import TriggerSpec
+from .triggers import TriggerSpec, merged
 from .validation import Validators, ValidatorSpec
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class App(Router):
         self.configuration: Mapping[str, Any] = {}
         self.plugin_flags: Sequence[str] = ()
         self.tolerant = False
+        self.origin = ""  # where it was loaded from, as `module:attribute`, for processes that load it again
         self._given = (tuple(plugins), discover, settings or {}, router, validator)
         self._manager: PluginManager | None = None
         self._built_from: list[tuple[int, int]] = []
@@ -179,7 +180,7 @@ class App(Router):
         if isinstance(self.session_backend, str):
             self.session_backend = self._session_backend(self.session_backend)
         self.executors = {each.name: each for each in values_of(hooks.executors(), ExecutorSpec)}
-        self.trigger_specs = {each.type: each for each in values_of(hooks.triggers(), TriggerSpec)}
+        self.trigger_specs = merged(values_of(hooks.triggers(), TriggerSpec))
         self.transports = {each.name: each for each in values_of(hooks.transports(), TransportSpec)}
         self.router_specs = {each.name: each for each in values_of(hooks.routers(), RouterSpec)}
         automatic = [spec for spec in self.router_specs.values() if spec.automatic]

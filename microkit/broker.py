@@ -23,6 +23,9 @@ ORIGIN = "x-microkit-origin"
 """Headers of copies: the number of the attempt, two times in integer milliseconds since the epoch (AMQP's floats are
 too short for them), why there is a copy, and the queue that a dead letter comes from."""
 
+REDELIVERED = "x-microkit-redelivered"
+"""Header of a delivered message that came back unanswered: how often, as far as the broker counts, else 1."""
+
 
 class Unroutable(PublicError):
     """A message was sent to a queue that does not exist: UNAVAILABLE, told at once instead of by a time-out."""
@@ -124,6 +127,14 @@ class Subscription(Protocol):
         """Take no more messages; those that were delivered can still be answered."""
         ...
 
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call back, on the event loop, each time that the connection under this consumer was lost.
+
+        What was delivered before is stale then, and an exclusive queue has lost its messages. The broker restores the
+        consumer by itself; once the broker is closed for good, that counts as lost, too.
+        """
+        ...
+
 
 class Broker(Protocol):
     """A message broker. Its deliveries implement `microkit.settlement.Delivery`."""
@@ -195,12 +206,14 @@ class TargetInfo:
         args: names of its positional parameters.
         kwargs: names of its keyword-only ones.
         doc: its docstring.
+        idempotent: it may run more than once for one call, so its request is answered to the broker after it ran.
     """
 
     name: str
     args: tuple[str, ...] = ()
     kwargs: tuple[str, ...] = ()
     doc: str = ""
+    idempotent: bool = False
 
 
 OnRequest = Callable[["RpcRequest", Callable[["Reply"], Awaitable[None]]], None]

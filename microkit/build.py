@@ -39,6 +39,7 @@ class _Member:
     group: Router
     prefix: str
     layers: tuple[MiddlewareSpec, ...]
+    executor: str = ""
 
 
 class Builder:
@@ -97,7 +98,8 @@ class Builder:
         if isinstance(obj, Router):
             if any(each.group is obj and each.prefix == prefix for each in self.members):
                 raise ConfigurationError(f"The router with prefix {obj.prefix!r} is included twice at the same place.")
-            yield from self._walk(_Member(obj, join(prefix, obj.prefix), (*member.layers, *obj.layers)))
+            layers, executor = (*member.layers, *obj.layers), obj.executor or member.executor
+            yield from self._walk(_Member(obj, join(prefix, obj.prefix), layers, executor))
             return
         found = self.app.hooks.collect(obj, self.app)
         if found is None:
@@ -121,7 +123,7 @@ class Builder:
         resolver = Resolver(self.catalog, trigger.kind, trigger, binding.endpoint, path)
         layers = [self._layer(spec, resolver) for spec in member.layers if spec.wraps(trigger.kind)]
         names = tuple(param.name for param in path)
-        plan = Plan(self.app, binding, resolver, layers, self._executor(binding), names)
+        plan = Plan(self.app, binding, resolver, layers, self._executor(member, binding), names)
         plan.ingress = spec.ingress
         if pattern is not None:
             plan.address = str(replace(trigger, path=pattern.text))  # type: ignore[type-var]
@@ -154,9 +156,9 @@ class Builder:
         except RoutingError as exc:
             raise RoutingError(f"{exc} It is the path of {binding.endpoint}.") from None
 
-    def _executor(self, binding: Binding) -> ExecutorSpec | None:
-        name = binding.options.get("executor") or ("inline" if binding.options.get("inline") else None)
-        if name is None and binding.endpoint.is_async:
+    def _executor(self, member: _Member, binding: Binding) -> ExecutorSpec | None:
+        name = binding.options.get("executor") or ("inline" if binding.options.get("inline") else member.executor)
+        if not name and binding.endpoint.is_async:
             return None
         return contributed(self.app.executors, name or "thread", "executor", binding)
 

@@ -288,13 +288,25 @@ class Tick(Call):
         scheduled_at: when it was due (aware, UTC).
         fired_at: when it really ran.
         missed: how many firings were left out before this one.
+        attempt: 1 for the first run of a firing; higher when its retry policy has it run again.
+        headers: facts about the attempts before, as a broker writes them into the copies of a message.
     """
 
     kind = Kind.TICK
 
-    def __init__(self, name: str, scheduled_at: datetime, fired_at: datetime | None = None, missed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        scheduled_at: datetime,
+        fired_at: datetime | None = None,
+        missed: int = 0,
+        *,
+        attempt: int = 1,
+        headers: MutableMapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self.scheduled_at = scheduled_at
         self.fired_at = fired_at or scheduled_at
         self.missed = missed
-        self.headers = {}
+        self.attempt = attempt
+        self.headers = headers if headers is not None else {}

@@ -421,13 +421,18 @@ class MessageScope:
             raise failure
 
 
-async def handle_tick(app: App, name: str, scheduled_at: datetime, fired_at: datetime, missed: int = 0) -> Reply:
-    """Run one firing of a schedule.
+async def handle_tick(
+    app: App, name: str, scheduled_at: datetime, fired_at: datetime, missed: int = 0, **attempt: Any
+) -> Reply:
+    """Run one firing of a schedule, once.
+
+    Args:
+        attempt: `attempt` and `headers` of `Tick`, of a run after the first.
 
     Raises:
         KeyError: there is no schedule of that name.
     """
-    tick = Tick(name, scheduled_at, fired_at, missed)
+    tick = Tick(name, scheduled_at, fired_at, missed, **attempt)
     tick.app, tick.plan = app, app.table.ticks[name]
     return await run(tick, no_delivery)
 

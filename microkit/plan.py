@@ -47,6 +47,7 @@ class Plan:
         renderers: for the handler's results.
         handler: the handler as a callable of positional arguments.
         nodes: what fills these arguments.
+        remote: what has the handler run elsewhere, if its executor does.
         invoke: runs a call through everything; never raises but for cancellation.
         answer: the same, but may give the bytes of a JSON document for a reply that holds nothing else.
         around: what `modify_plan` puts around `invoke` and `answer`, middleware and scopes included; the first is
@@ -96,6 +97,9 @@ class Plan:
                 f"Leave the option out, or make the handler an async function that returns its result."
             )
         self.handler, self.nodes = resolver.handler(self.endpoint)
+        self.remote = executor.remote(self) if executor is not None and executor.remote is not None else None
+        if self.remote is not None:
+            self.handler, self.nodes = self.remote, [CALL]
         self.outer = Steps()
         self.outer.add(node for layer in layers for node in ([layer.target] if layer.target else []) + layer.nodes)
         self.inner = Steps(self.outer)
@@ -192,12 +196,14 @@ class Plan:
         run, awaited = self._executed()
         if self.kind is Kind.SOCKET:
             run, awaited = socket_handler(run, awaited), True
-        if self.timeout is not None and awaited:
+        if self.timeout is not None and awaited and self.remote is None:
             run = _timed(run, self.timeout)
         return run, awaited
 
     def _executed(self) -> tuple[Callable[..., Any], bool]:
         handler = self.endpoint.handler
+        if self.remote is not None:
+            return self.remote, True
         if annotations.is_async(handler):
             if self.executor is not None and self.executor.accepts_async:
                 return self.executor.wrap(self.handler), True

@@ -74,6 +74,7 @@ class Resolver:
         self._nodes: dict[Any, Node] = {}
         self._lazy: list[tuple[str, _Use, Scope]] = []  # tags whose services are made when they are iterated
         self._arguments: set[str] = set()  # RPC arguments that dependencies take
+        self.plain: list[Parameter] = []  # parameters of the handler that the kind source fills
 
     # -- what is compiled ----------------------------------------------------------------------------------------------
 
@@ -158,6 +159,8 @@ class Resolver:
                 else:
                     unclaimed.append(parameter)
         sources = self._sources(unclaimed, use)
+        if use.is_handler:
+            self.plain = [each for each in unclaimed if each.name in sources]
         for parameter in unclaimed:
             source = sources.get(parameter.name)
             filled[parameter.name] = _bound(source) if source else self._last_resort(parameter, use, len(found) == 1)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from .broker import FIRST_SEEN, LAST_RETRY, REASON
 from .call import Kind, Tick
 from .dispatch import no_delivery, run
 from .graph import call_maybe_async
+from .settlement import Verdict
 from .transport import Process, TransportSpec
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Runs:
         self.misfire: str = getattr(self.trigger, "misfire", "once")
         self.group = group
         self.start = app.clock.now()
+        self._closed = False
+        self._pauses: list[anyio.CancelScope] = []  # of firings that wait to be tried again
         self._running = 0
         self._waiting: Callable[[], Any] | None = None
         self._ended = anyio.Event()
@@ -112,15 +116,43 @@ class Runs:
             self.group.start_soon(self._run, fire)
 
     def close(self) -> None:
-        """No more firings are offered; those that run go on."""
+        """No more firings are offered; those that run go on, without further retries."""
+        self._closed = True
+        for pause in self._pauses:
+            pause.cancel()
 
     async def fire(self, tick: Tick) -> None:
-        """Run one firing to its end. A failure is logged."""
-        tick.app, tick.plan = self.app, self.app.table.ticks[self.name]
+        """Run one firing to its end, the retries that its policy wants included. A failure is logged."""
+        plan = self.app.table.ticks[self.name]
+        policy = plan.options.get("retry")
         try:
-            await run(tick, no_delivery)
+            while True:
+                tick.app, tick.plan = self.app, plan
+                reply = await run(tick, no_delivery)
+                if policy is None or reply.ok:
+                    return
+                decision = policy(tick, reply)
+                if decision.verdict is not Verdict.RETRY or not await self._pause(decision.delay or 0.0):
+                    return
+                tick = self._again(tick, decision.reason)
         except Exception:  # of an observer or a scope around the handler: the next firing must not suffer
             _logger.exception("a firing of schedule %s failed", self.name)
+
+    def _again(self, tick: Tick, reason: str) -> Tick:
+        headers = {FIRST_SEEN: int(tick.fired_at.timestamp() * 1000), **tick.headers}
+        headers |= {LAST_RETRY: int(self.app.clock.now() * 1000), REASON: reason}
+        attempt = tick.attempt + 1
+        return Tick(tick.name, tick.scheduled_at, tick.fired_at, tick.missed, attempt=attempt, headers=headers)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait before a retry. Returns whether it is still wanted then."""
+        with anyio.CancelScope() as pause:
+            self._pauses.append(pause)
+            if self._closed:
+                pause.cancel()
+            await self.app.clock.sleep_until(self.app.clock.now() + seconds)
+        self._pauses.remove(pause)
+        return not pause.cancel_called
 
     async def _run(self, fire: Callable[[], Any]) -> None:
         try:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from .call import Reply
-from .errors import MicrokitError, StatusCode
+from .call import Reply, Tick
+from .errors import MicrokitError, PublicError, StatusCode
 
 if TYPE_CHECKING:
     from .messages import Message
@@ -113,8 +113,17 @@ class Decision:
     reason: str = ""
 
 
-RetryPolicy = Callable[["Message", Reply], Decision]
-"""Decides what becomes of a message whose handling failed."""
+RetryPolicy = Callable[["Message | Tick", Reply], Decision]
+"""Decides what becomes of a message whose handling failed, or of a firing of a schedule (retried or given up)."""
+
+
+def failure_reason(message: Message | Tick, reply: Reply) -> str:
+    """Why handling failed, in words that may be stored: the type of the exception, and the text of a public one."""
+    reason = f"{reply.status.name} after attempt {message.attempt}"
+    if reply.error is None:
+        return reason
+    text = f": {reply.error}"[:500] if isinstance(reply.error, PublicError) and str(reply.error) else ""
+    return f"{type(reply.error).__name__}: {reason}{text}"
 
 
 def default_policy(max_attempts: int = 5, delay: float = 1.0) -> RetryPolicy:
@@ -125,10 +134,8 @@ def default_policy(max_attempts: int = 5, delay: float = 1.0) -> RetryPolicy:
         delay: seconds before the second attempt.
     """
 
-    def decide(message: Message, reply: Reply) -> Decision:
-        reason = f"{reply.status.name} after attempt {message.attempt}"
-        if reply.error is not None:
-            reason = f"{type(reply.error).__name__}: {reason}"
+    def decide(message: Message | Tick, reply: Reply) -> Decision:
+        reason = failure_reason(message, reply)
         if reply.status.retryable and message.attempt < max_attempts:
             return Decision(Verdict.RETRY, delay * 2 ** (message.attempt - 1), reason)
         return Decision(Verdict.DEAD, reason=reason)
@@ -211,7 +218,7 @@ class Settlement:
     async def _answer(self, message: Message, reply: Reply) -> None:
         if self._stale():
             return self._go(State.LOST)
-        decision = self._verdict(message, reply)
+        decision = self.verdict(message, reply)
         try:
             if decision.verdict is Verdict.RETRY:
                 await self.delivery.store_retry(decision.delay or 0.0, message.attempt + 1, decision.reason)
@@ -230,7 +237,9 @@ class Settlement:
             return self._go(State.LOST)
         return self._go(_ANSWERED[decision.verdict])
 
-    def _verdict(self, message: Message, reply: Reply) -> Decision:
+    def verdict(self, message: Message, reply: Reply) -> Decision:
+        """What is to become of the message after this reply: what the handler decided, as far as that holds, else
+        what the policy says."""
         decided = self.decision
         failed = reply.error is not None or reply.status is not StatusCode.OK
         if decided is None or (failed and decided.verdict is Verdict.ACK):

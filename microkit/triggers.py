@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -70,17 +70,27 @@ class Trigger:
 
 @dataclass(frozen=True)
 class TriggerSpec:
-    """A contributed trigger type.
+    """A contributed trigger type. Whoever contributes a type that is known already adds options to it.
 
     Attributes:
         type: the `Trigger` subclass.
         options: names of options that `app.on` accepts for it, beside the kernel's common ones.
-        ingress: name of the ingress that serves it: `http`, `timers`, `rpc`, `consumers`, or a plugin's own.
+        ingress: name of the ingress that serves it: `http`, `timers`, `rpc`, `consumers`, or a plugin's own; that of
+            the first who contributes the type counts.
     """
 
     type: type[Trigger]
     options: frozenset[str] = frozenset()
     ingress: str = ""
+
+
+def merged(specs: Iterable[TriggerSpec]) -> dict[type[Trigger], TriggerSpec]:
+    """The contributed trigger types, one spec each."""
+    found: dict[type[Trigger], TriggerSpec] = {}
+    for each in specs:
+        known = found.setdefault(each.type, each)
+        found[each.type] = replace(known, options=known.options | each.options)
+    return found
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,7 @@ class Every(Trigger):
 _TIMES: dict[Any, Any] = {
     datetime: lambda tick: tick.scheduled_at,
     annotations.Empty: lambda tick: tick.scheduled_at,
+    Any: lambda tick: tick.scheduled_at,
     str: lambda tick: tick.scheduled_at.isoformat(),
     float: lambda tick: tick.scheduled_at.timestamp(),
 }

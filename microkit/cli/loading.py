@@ -65,6 +65,7 @@ def load_app(spec: str, flags: Sequence[str] = (), tolerant: bool = False) -> Ap
         found = getattr(found, name)
     if not isinstance(found, App):
         found = _from_factory(found, spec)
+    found.origin = found.origin or spec
     table = find_project_table(Path.cwd())
     if found._manager is not None:
         if flags or (table and not found.configuration):

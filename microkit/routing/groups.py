@@ -39,7 +39,12 @@ class Router:
     Args:
         prefix: begins every path of the group; empty or `/text`, may have parameters.
         middleware: for the calls of this group alone, its 404 and 405 included; first is outermost.
+
+    Attributes:
+        executor: for handlers of this group, and of groups in it, that name none; empty: that of the group around it.
     """
+
+    executor = ""
 
     def __init__(self, prefix: str = "", *, middleware: Sequence[Any] = ()) -> None:
         self.prefix = _checked(prefix)

@@ -87,7 +87,7 @@ def test_several_transports_are_served_at_once_until_stopped(start: Any) -> None
 
 
 def test_an_ingress_that_nobody_opens_is_told(start: Any) -> None:
-    program = start(INGRESSES.replace("App(plugins=[Plugin()])", "App()"))
+    program = start(INGRESSES.replace("App(plugins=[Plugin()])", "App()"), MICROKIT_PLUGINS="serve")
     program.line("no active plugin opens the ingress 'consumers', so nothing from outside reaches shop/sold")
     assert program.request("/")[0] == 200
     assert program.stop() == 0

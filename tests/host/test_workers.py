@@ -162,10 +162,10 @@ BROKER = """
 
 @pytest.mark.feature("FX-07")
 def test_a_broker_in_memory_is_refused_with_several_workers(start: Any, paragraph: Any) -> None:
-    program = start(BROKER, "--workers", "2")
+    program = start(BROKER, "--workers", "2", MICROKIT_PLUGINS="")
     assert program.wait() == 1
     assert "memory://" in paragraph(program)
-    alone = start(BROKER)
+    alone = start(BROKER, MICROKIT_PLUGINS="")
     alone.line("consumers open")
     assert alone.stop() == 0
 

@@ -1,0 +1,90 @@
+"""Cases about time: delays and expiry."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from microkit.broker import OutgoingMessage
+
+from .harness import Harness, Inbox, bodies
+
+
+class DelayCases(Harness):
+    """When a message comes."""
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("sent", [True, False], ids=["sent", "published"])
+    async def test_a_delayed_message_comes_after_its_delay_and_soon(self, sent: bool) -> None:
+        self.need("delay")
+        queue = self.queue()
+        async with self.broker() as broker:
+            inbox = await Inbox().on(broker, queue)
+            await anyio.sleep(0.2)  # the broker has become idle
+            start, message = anyio.current_time(), OutgoingMessage(b"x", delay=0.3)
+            if sent:
+                await broker.send(queue.name, message)
+            else:
+                await broker.publish(queue.source, queue.event, message)
+            await inbox.take_and_ack()
+            late = anyio.current_time() - start - 0.3
+            assert -0.02 <= late <= self.capabilities.delay_precision
+
+    @pytest.mark.anyio
+    async def test_a_short_delay_is_not_held_up_by_a_longer_one(self) -> None:
+        self.need("delay")
+        queue = self.queue()
+        async with self.broker() as broker:
+            inbox = await Inbox().on(broker, queue)
+            start, arrived = anyio.current_time(), dict[str, float]()
+            for delay in (30, 0.6, 0.2, 0.4, 0):
+                await broker.send(queue.name, OutgoingMessage(str(delay).encode(), delay=delay))
+            for _ in range(4):
+                (message,) = await inbox.take_and_ack()
+                arrived[message.body.decode()] = anyio.current_time() - start
+            assert list(arrived) == ["0", "0.2", "0.4", "0.6"]
+            for delay, time in arrived.items():
+                assert time <= float(delay) + self.capabilities.delay_precision
+
+    @pytest.mark.anyio
+    async def test_a_retry_waits_for_its_delay(self) -> None:
+        self.need("delay")
+        queue = self.queue()
+        async with self.broker() as broker:
+            inbox = await Inbox().on(broker, queue)
+            await broker.send(queue.name, OutgoingMessage(b"x"))
+            _, delivery = await inbox.take()
+            start = anyio.current_time()
+            await delivery.store_retry(0.3, 2, "again")
+            await inbox.ack(delivery)
+            (message,) = await inbox.take_and_ack()
+            assert message.attempt == 2
+            assert -0.02 <= anyio.current_time() - start - 0.3 <= self.capabilities.delay_precision
+
+    @pytest.mark.anyio
+    async def test_a_delay_goes_on_while_nobody_is_connected(self) -> None:
+        self.need("delay")
+        queue = self.queue()
+        async with self.broker() as broker:
+            await Inbox().on(broker, queue)
+            await broker.send(queue.name, OutgoingMessage(b"x", delay=0.3))
+            await broker.close()
+            await anyio.sleep(0.1)
+            await broker.connect()
+            inbox = await Inbox().on(broker, queue)
+            await inbox.quiet(0.05)
+            assert bodies(await inbox.take_and_ack()) == ["x"]
+
+    @pytest.mark.anyio
+    async def test_an_expired_message_is_not_delivered(self) -> None:
+        self.need("expiry")
+        queue = self.queue()
+        async with self.broker() as broker:
+            await (await Inbox().on(broker, queue)).cancel()
+            await broker.send(queue.name, OutgoingMessage(b"expired", expires=0.05))
+            await broker.send(queue.name, OutgoingMessage(b"fresh", expires=60))
+            await broker.send(queue.name, OutgoingMessage(b"for ever"))
+            await anyio.sleep(0.2)
+            inbox = await Inbox().on(broker, queue)
+            assert bodies(await inbox.take_and_ack(2)) == ["fresh", "for ever"]
+            await inbox.quiet()

@@ -1,0 +1,134 @@
+"""Worker pools: how many calls of a group run at a time, and what becomes of those that wait at the end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+_held: ContextVar[frozenset[Pool]] = ContextVar("microkit_workers_held", default=frozenset())
+
+
+class _Waiter:
+    __slots__ = ("event", "granted")
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.granted = False
+
+
+class Pool:
+    """The workers of one group of bindings.
+
+    Args:
+        label: for logs and metrics.
+        size: calls at a time.
+        mode: `async`, `thread`, `greedy_thread` or `process`.
+        max_tasks_per_child: calls after which a child process is replaced; 0: never.
+
+    Attributes:
+        running: calls that have a worker.
+        handled, failed, filtered: calls that ended, those of them that failed, and messages that a filter kept out.
+    """
+
+    def __init__(self, label: str, size: int, mode: str = "async", max_tasks_per_child: int = 0) -> None:
+        self.label = label
+        self.size = size
+        self.mode = mode
+        self.max_tasks_per_child = max_tasks_per_child
+        self.open()
+
+    def open(self) -> None:
+        """Begin anew, as a start of the application does."""
+        self.running = self.handled = self.failed = self.filtered = 0
+        self._waiting: deque[_Waiter] = deque()
+        self._closed = False
+        self._limiter: anyio.CapacityLimiter | None = None
+        self.processes: Any = None  # the ProcessPool, once one of its plans runs in child processes
+
+    @property
+    def available(self) -> int:
+        """Workers that are free."""
+        return self.size - self.running
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a worker."""
+        return len(self._waiting)
+
+    async def take(self) -> bool:
+        """Wait for a worker. Who got one must `release` it.
+
+        Returns:
+            False if the pool was closed: the call is not to begin.
+        """
+        if self.running < self.size and not self._waiting and not self._closed:
+            self.running += 1
+            return True
+        if self._closed:
+            return False
+        waiter = _Waiter()
+        self._waiting.append(waiter)
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            if waiter.granted:
+                self.release()
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+        return waiter.granted
+
+    def release(self) -> None:
+        """Give a worker back; the call that waits longest gets it."""
+        if self._waiting:
+            waiter = self._waiting.popleft()
+            waiter.granted = True
+            waiter.event.set()
+        else:
+            self.running -= 1
+
+    def close(self) -> None:
+        """Let no call begin any more, but those that a greedy pool has taken in already."""
+        self._closed = True
+        if self.mode != "greedy_thread":
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Turn away all calls that wait."""
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().event.set()
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Mark this task as one that has a worker, so that calls that it makes in process need no second one."""
+        token = _held.set(_held.get() | {self})
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the running task has a worker of this pool."""
+        return self in _held.get()
+
+    def in_thread(self, func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        """Run a sync function in a thread. No other pool's threads stand in its way."""
+
+        async def call(*args: Any) -> Any:
+            if self._limiter is None:
+                self._limiter = anyio.CapacityLimiter(self.size)
+            return await anyio.to_thread.run_sync(partial(func, *args), limiter=self._limiter)
+
+        return call
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.label} {self.mode} {self.running}/{self.size}>"

@@ -1,0 +1,3 @@
+"""Whether this process is a child: there handlers run where they are."""
+
+inside = False
