@@ -126,7 +126,10 @@ class Subscription(Protocol):
 
 
 class Broker(Protocol):
-    """A message broker. Its deliveries implement `microkit.settlement.Delivery`."""
+    """A message broker. Its deliveries implement `microkit.settlement.Delivery`.
+
+    One that has settings has a method `configure(app)` as well, which `broker_for` calls before anything else.
+    """
 
     async def connect(self) -> None:
         """Open the connection.
@@ -195,12 +198,14 @@ class TargetInfo:
         args: names of its positional parameters.
         kwargs: names of its keyword-only ones.
         doc: its docstring.
+        idempotent: it may run several times for one request, so its requests are answered to the broker afterwards.
     """
 
     name: str
     args: tuple[str, ...] = ()
     kwargs: tuple[str, ...] = ()
     doc: str = ""
+    idempotent: bool = False
 
 
 OnRequest = Callable[["RpcRequest", Callable[["Reply"], Awaitable[None]]], None]
@@ -273,4 +278,7 @@ def broker_for(app: App, url: str) -> Broker:
             f"others of the {app.runtime.processes} workers. Use a broker that processes share (such as sqlite:// or "
             f"amqp://), or one process (--workers 1)."
         )
-    return spec.broker(url)
+    broker = spec.broker(url)
+    if (configure := getattr(broker, "configure", None)) is not None:
+        configure(app)
+    return broker
