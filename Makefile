@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/pyodide/node_modules/.installed
+SERVERS_STAMP := $(VENV)/.servers
 PLUGINS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
 PYPROJECTS := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 
@@ -38,10 +39,14 @@ $(STAMP): $(PYPROJECTS)
 $(NODE_STAMP): tests/pyodide/package.json $(STAMP)
 	@$(BIN)/python tests/pyodide/install.py
 
+# Servers such as Redis, by the system's packages; where that cannot be, their tests are skipped.
+$(SERVERS_STAMP): tests/install_servers.py $(STAMP)
+	@if $(BIN)/python tests/install_servers.py; then touch $@; fi
+
 demo: setup
 	@cd examples/tour && ../../$(BIN)/python demo.py
 
-test: setup
+test: setup $(SERVERS_STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
@@ -57,8 +62,8 @@ format: setup
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-alone: setup
-	@$(BIN)/python tests/alone/run.py $(ARGS)
+alone: setup $(SERVERS_STAMP)
+	@PEERS_OF_TESTS="$(CURDIR)" $(BIN)/python tests/alone/run.py $(ARGS)
 
 dist: setup
 	@rm -rf dist

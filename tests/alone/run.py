@@ -20,6 +20,7 @@ from pathlib import Path
 from environment import Environment, StepError, build_wheels, run
 from workspace import (
     KERNEL,
+    ROOT,
     TESTKIT,
     Distribution,
     closure,
@@ -141,6 +142,7 @@ def _run_tests(dist: Distribution, environment: Environment, folder: Path) -> in
         raise StepError(f"{dist.name}: no tests")
     here = folder / f"of-{dist.name}"
     shutil.copytree(dist.tests, here / "tests", ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    shutil.copy(ROOT / "tests" / "servers.py", here / "tests")  # what tests with real servers stand on
     write_pytest_config(here)
     report = here / "report.xml"
     pytest = [

@@ -60,9 +60,10 @@ def closure(names: tuple[str, ...], workspace: dict[str, Distribution]) -> set[s
 
 
 def write_pytest_config(folder: Path) -> None:
-    """Give tests outside the workspace the workspace's pytest settings: strict, and warnings are errors."""
+    """Give tests outside the workspace the workspace's pytest settings: strict, warnings are errors, shared helpers."""
     settings: dict[str, Any] = dict(_load(ROOT)["tool"]["pytest"])
     settings.pop("testpaths")
+    settings["pythonpath"] = ["."]
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     (folder / "pytest.toml").write_text("\n".join(["[pytest]", *lines, ""]))
 

@@ -40,14 +40,16 @@ def parse_address(url: str, heartbeat: int, name: str = "microkit") -> Address:
     Raises:
         StartupError: it is none.
     """
+    parts, port = urlsplit(url), None
     try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS[parts.scheme]
-    except (ValueError, KeyError):
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:  # not chained: its text may show a part of the password
+        pass
+    if port is None or parts.scheme not in _PORTS:
         raise StartupError(
             "The URL of the broker cannot be used. Write amqp://user:password@host:5672/vhost, or amqps:// for TLS; "
             "characters such as / and @ in the user, password or vhost are written as %2F and %40."
-        ) from None
+        )
     query = {"heartbeat": str(heartbeat), "name": name, **dict(parse_qsl(parts.query))}
     user = unquote(parts.username or "guest")
     host = parts.hostname or "localhost"

@@ -201,12 +201,13 @@ def explain(exc: BaseException, address: Address) -> tuple[str, bool]:
     text = str(exc)
     if isinstance(exc, errors.ProbableAuthenticationError | errors.AuthenticationError) or "ACCESS_REFUSED" in text:
         return f"it refuses the user {address.user!r} or the password. Correct them in the URL.", True
-    if "NOT_ALLOWED" in text or "vhost" in text:
+    # aiormq does not pass on why the vhost is refused, only that the connection was closed instead of opened.
+    if "NOT_ALLOWED" in text or ("OpenOk" in text and "Connection.Close" in text):
         return (
             f"the vhost {address.vhost!r} does not exist, or {address.user!r} may not use it. Correct the path of the "
             f"URL, or create it (`rabbitmqctl add_vhost`, `rabbitmqctl set_permissions`)."
         ), True
-    cause = exc.__cause__ or exc
+    cause = exc.__cause__ if isinstance(exc.__cause__, Exception) else exc
     if isinstance(cause, socket.gaierror):
         return f"{address.host!r} is no known host name. Correct the URL.", False
     if isinstance(cause, ssl.SSLError):
