@@ -12,6 +12,7 @@ import logging
 import random
 from typing import Any
 
+from microkit.broker import Unroutable
 from microkit.errors import PublicError, StartupError, StatusCode
 
 from .address import Address
@@ -27,7 +28,11 @@ def broken(exc: BaseException) -> bool:
 
     lost = (errors.AMQPError, errors.ChannelInvalidStateError, ConnectionError, TimeoutError, EOFError)
     # aiormq itself: channels of a connection that has just been closed raise RuntimeError.
-    return isinstance(exc, lost) or (isinstance(exc, RuntimeError) and "closed" in str(exc))
+    if isinstance(exc, RuntimeError) and "closed" in str(exc):
+        return True
+    if isinstance(exc, PublicError):
+        return exc.status is StatusCode.UNAVAILABLE and not isinstance(exc, Unroutable)
+    return isinstance(exc, lost)
 
 
 def unavailable(text: str) -> PublicError:
@@ -117,15 +122,19 @@ class Link:
                 return
 
     async def channel(self, *, confirms: bool = True) -> Any:
-        """A new channel, as soon as there is a connection. Bound the wait from outside.
+        """A new channel, as soon as there is a connection.
 
         Raises:
-            PublicError: UNAVAILABLE, this link is closed.
+            PublicError: UNAVAILABLE, this link is closed, or the connection does not come back within `publish_timeout`.
         """
         while True:
+            try:
+                async with asyncio.timeout(self._settings.publish_timeout):
+                    await self._up.wait()
+            except TimeoutError:
+                raise unavailable("The connection to the message broker is lost and has not come back yet.") from None
             if self._closed or self._connection is None:
                 raise unavailable("The connection to the message broker is closed.")
-            await self._up.wait()
             try:
                 channel = self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
                 await channel.initialize()

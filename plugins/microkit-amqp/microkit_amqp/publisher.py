@@ -55,7 +55,7 @@ class Publisher:
                     except ChannelNotFoundEntity as exc:
                         raise Unroutable(f"There is no exchange {exchange!r}.") from exc
                     except Exception as exc:
-                        if isinstance(exc, PublicError) or not broken(exc):
+                        if not broken(exc):
                             raise
                     attempt += 1
                     await pause(attempt - 1)
