@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +63,7 @@ def running(command: list[str | Path], ready: str = "") -> Generator[list[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     lines: list[str] = []
     found = threading.Event()
@@ -85,8 +87,12 @@ def running(command: list[str | Path], ready: str = "") -> Generator[list[str]]:
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:  # micro-framework does not end at SIGTERM
-            process.kill()
-            process.wait()
+            pass
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # its children, too, which hold its output open
+        except ProcessLookupError:
+            pass
+        process.wait()
         reader.join(5)
         assert process.stdout is not None
         process.stdout.close()

@@ -19,7 +19,7 @@ def boom():
 
 
 @inject(ours=RPCProxyProvider("ours"))
-def call_ours(ours, method, *args):
+def call_ours(method, *args, ours):
     try:
         return getattr(ours, method)(*args)
     except Exception as exc:
