@@ -64,7 +64,7 @@ format: setup
 	@$(BIN)/ruff format .
 
 alone: setup $(SERVERS_STAMP)
-	@$(BIN)/python tests/alone/run.py $(ARGS)
+	@PEERS_OF_TESTS="$(CURDIR)" $(BIN)/python tests/alone/run.py $(ARGS)
 
 dist: setup
 	@rm -rf dist

@@ -137,7 +137,10 @@ class Subscription(Protocol):
 
 
 class Broker(Protocol):
-    """A message broker. Its deliveries implement `microkit.settlement.Delivery`."""
+    """A message broker. Its deliveries implement `microkit.settlement.Delivery`.
+
+    One that has settings has a method `configure(app)` as well, which `broker_for` calls before anything else.
+    """
 
     async def connect(self) -> None:
         """Open the connection.
@@ -286,4 +289,7 @@ def broker_for(app: App, url: str) -> Broker:
             f"others of the {app.runtime.processes} workers. Use a broker that processes share (such as sqlite:// or "
             f"amqp://), or one process (--workers 1)."
         )
-    return spec.broker(url)
+    broker = spec.broker(url)
+    if (configure := getattr(broker, "configure", None)) is not None:
+        configure(app)
+    return broker

@@ -61,6 +61,9 @@ class Delivery(Protocol):
     """One delivered message as its broker sees it. Brokers implement this; the kernel decides when to call what.
 
     Every method may raise: the message then counts as not answered and is given back.
+
+    A delivery may have a method `ended()` as well: the run is over, however it ended. Of a stale delivery it is the
+    only sign of that; its broker holds a repetition of the message back until then.
     """
 
     @property
@@ -176,6 +179,8 @@ class Settlement:
             raise SettlementError(f"a message that is {self.state.value} cannot become {state.value}")
         self.state = state
         self.history.append(state)
+        if state.final and (ended := getattr(self.delivery, "ended", None)) is not None:
+            ended()
 
     # -- decisions of the handler; the first one wins ------------------------------------------------------------------
 

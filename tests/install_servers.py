@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Per program its package on Debian and Ubuntu.
-SERVERS = {"redis-server": "redis-server"}
+SERVERS = {"rabbitmq-server": "rabbitmq-server", "redis-server": "redis-server"}
 
 # Asked by the scripts of packages before they start a service; 101 forbids it.
 _POLICY = Path("/usr/sbin/policy-rc.d")
