@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -45,11 +44,11 @@ class WebSocket(HTTPConnection):
         self.scope = scope or {"type": "websocket", "path": "/", "query_string": b"", "headers": [], "subprotocols": []}
         self._receive = receive
         self._send_event = send
-        self._messages: deque[Any] = deque()
+        self._messages: list[Any] = []  # few of them: smaller than a deque, and there may be many sockets
         self._reading = False  # somebody is in `receive` of the server: one task at a time
         self._waiting = 0  # tasks of the handler that wait for what that one brings
-        self._arrived = anyio.Event()
-        self._space = anyio.Event()
+        self._arrived: anyio.Event | None = None
+        self._space: anyio.Event | None = None
         self._idle: anyio.Event | None = None  # where the watch rests while the handler reads by itself
         self._watched = False
         self._told = False  # the handler knows that the connection is closed
@@ -134,14 +133,15 @@ class WebSocket(HTTPConnection):
                 await self._read()
             else:
                 self._waiting += 1
+                self._arrived = self._arrived or anyio.Event()
                 try:
                     await self._arrived.wait()
                 finally:
                     self._waiting -= 1
-        message = self._messages.popleft()
-        if len(self._messages) == _BUFFERED - 1:
+        if self._space is not None:
             self._space.set()
-        return message
+            self._space = None
+        return self._messages.pop(0)
 
     async def _read(self) -> None:
         """Take the next event of the server, for whoever wants it."""
@@ -150,9 +150,9 @@ class WebSocket(HTTPConnection):
             event = await self._receive()
         finally:
             self._reading = False
-            if self._waiting:
+            if self._arrived is not None:
                 self._arrived.set()
-                self._arrived = anyio.Event()
+                self._arrived = None
         if self._idle is not None:
             self._idle.set()
         if event["type"] == "websocket.disconnect":
