@@ -19,7 +19,16 @@ from .call import Call, Kind, Reply
 from .codecs import json_dumps
 from .errors import ClientDisconnect, ConnectionClosed, PublicError, StatusCode, alone
 from .http.headers import encode_headers
-from .http.response import JSON, TEXT, JsonResponse, Response, StreamingResponse, checked_status, stream_of
+from .http.response import (
+    JSON,
+    TEXT,
+    FileResponse,
+    JsonResponse,
+    Response,
+    StreamingResponse,
+    checked_status,
+    stream_of,
+)
 
 _logger = logging.getLogger("microkit.error")
 
@@ -128,8 +137,8 @@ class Renderers:
         what middleware changes for one of them must not reach the others."""
         reply = self.http(result)
         if reply is result:
-            return _own(reply)
-        if type(reply.body) is not bytes and reply.streams:
+            reply = _own(reply)
+        if type(reply.body) is not bytes and reply.streams and not isinstance(reply, FileResponse):
             reply.body = stream_of(reply.body)  # middleware reads bytes
         return reply
 
@@ -180,10 +189,7 @@ def _none(value: None) -> Reply:
 
 
 def _stream(value: Any) -> Reply:
-    reply = StreamingResponse((), media_type="text/plain; charset=utf-8")
-    # Delivery encodes the items itself, so an asynchronous iterator needs none around it.
-    reply.body = aiter(value) if hasattr(value, "__aiter__") else stream_of(value)
-    return reply
+    return StreamingResponse(value, media_type="text/plain; charset=utf-8")
 
 
 def _own(reply: Reply) -> Reply:

@@ -171,7 +171,8 @@ class StreamingResponse(Response):
     """A reply whose body is produced while it is sent.
 
     Args:
-        content: sync or async iterable of str or bytes. A sync one is advanced in worker threads.
+        content: sync or async iterable of str or bytes. A sync one is advanced in worker threads. An async one is the
+            body as it is; middleware around a handler sees bytes.
         status_code, headers, media_type: as `Response`.
     """
 
@@ -179,7 +180,8 @@ class StreamingResponse(Response):
         self, content: Any, status_code: int = 200, headers: HeaderInput = None, media_type: str | None = None
     ) -> None:
         super().__init__(b"", status_code, headers, media_type)
-        self.body = stream_of(content)
+        # Delivery encodes the items by itself, so an async iterator needs none around it.
+        self.body = aiter(content) if hasattr(content, "__aiter__") else stream_of(content)
 
 
 def stream_of(content: Any) -> AsyncIterator[bytes]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable
+from contextvars import ContextVar, Token
 from typing import Any
 
 from microkit import FileResponse, Reply
@@ -38,26 +38,31 @@ def within_call(invoke: Invoke) -> Invoke:
 
 
 class _Within(AsyncIterator[Any]):
-    """A stream during each step of which a call is the current one."""
+    """A stream during which a call is the current one, from its first step until it is closed.
+
+    Whoever sends a stream closes it, in the task that has read it; a context variable needs that to be one task.
+    """
 
     def __init__(self, items: Any, call: HTTPConnection) -> None:
         self._items = items
         self._iterator = aiter(items)
         self._call = call
+        self._token: Token[HTTPConnection] | None = None
 
-    async def __anext__(self) -> Any:
-        token = _current.set(self._call)
-        try:
-            return await anext(self._iterator)
-        finally:
-            _current.reset(token)
+    def __anext__(self) -> Awaitable[Any]:  # no coroutine of its own: there may be many steps
+        if self._token is None:
+            self._token = _current.set(self._call)
+        return self._iterator.__anext__()
 
     async def aclose(self) -> None:
         """Close the stream."""
-        close = getattr(self._items, "aclose", None)
-        if close is not None:
-            token = _current.set(self._call)
-            try:
+        token = self._token or _current.set(self._call)
+        try:
+            close = getattr(self._items, "aclose", None)
+            if close is not None:
                 await close()
-            finally:
+        finally:
+            try:
                 _current.reset(token)
+            except ValueError:  # closed by another task than the one that read it, which has a context of its own
+                pass
