@@ -146,6 +146,9 @@ def default_policy(max_attempts: int = 5, delay: float = 1.0) -> RetryPolicy:
     return decide
 
 
+_DEFAULT_POLICY = default_policy()
+
+
 class Settlement:
     """The life of one delivery.
 
@@ -163,7 +166,7 @@ class Settlement:
 
     def __init__(self, delivery: Delivery, policy: RetryPolicy | None = None, grace: float = 10.0) -> None:
         self.delivery = delivery
-        self.policy = policy or default_policy()
+        self.policy = policy or _DEFAULT_POLICY
         self.grace = grace
         self.state = State.RECEIVED
         self.history: list[State] = [State.RECEIVED]

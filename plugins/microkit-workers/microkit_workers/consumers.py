@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from microkit import Batch, ConfigurationError, Kind, Message, Reply, StatusCode
-from microkit.broker import REDELIVERED, Broker, QueueSpec, Subscription
+from microkit.broker import Broker, QueueSpec, Subscription
 from microkit.dispatch import handle_batch, handle_message
 from microkit.settlement import Delivery, Settlement
 
@@ -208,8 +208,8 @@ class Consumer:
         settlement = message.settlement
         assert settlement is not None
         try:
-            if reason := self._hopeless(message):
-                return await self._refuse(message, reason)
+            if self._too_large(message):
+                return await self._refuse(message)
             if not await self.pool.take():
                 return await settlement.give_back()
         except BaseException:
@@ -232,19 +232,14 @@ class Consumer:
             pool.release()
             del server.running[id(running)]
 
-    def _hopeless(self, message: Message) -> str:
-        """Why a message is not even tried; empty if it is."""
-        if len(message.body) > self.settings.max_message_size:
-            bound = f"the bound of {self.settings.max_message_size} (max_message_size)"
-            return f"PayloadTooLarge: {len(message.body)} bytes are over {bound}"
-        came_back, limit = message.headers.get(REDELIVERED, 0), self.settings.delivery_limit
-        if limit and isinstance(came_back, int) and came_back > limit:
-            return f"it came back unanswered {came_back} times, as of a process that it ends (delivery_limit)"
-        return ""
+    def _too_large(self, message: Message) -> bool:
+        return len(message.body) > self.settings.max_message_size
 
-    async def _refuse(self, message: Message, reason: str) -> None:
+    async def _refuse(self, message: Message) -> None:
         settlement = message.settlement
         assert settlement is not None
+        bound = f"the bound of {self.settings.max_message_size} (max_message_size)"
+        reason = f"PayloadTooLarge: {len(message.body)} bytes are over {bound}"
         _logger.error("message %s of %s goes to the dead letters: %s", message.message_id, self.queue.name, reason)
         settlement.start()
         settlement.decide_dead(reason)
@@ -274,8 +269,8 @@ class BatchConsumer(Consumer):
     def on_message(self, message: Message, delivery: Delivery) -> None:
         """Take a delivery; never waits."""
         self._prepare(message, delivery)
-        if reason := self._hopeless(message):
-            self.server.spawn(self._refuse, message, reason)
+        if self._too_large(message):
+            self.server.spawn(self._refuse, message)
             return
         batch = self._gathering
         batch.messages.append(message)

@@ -115,7 +115,7 @@ class Pools:
 
     def _pool_of(self, context: RunnerContext) -> Pool:
         if id(context) not in self._of_context:
-            label = context.label or f"context_{len(self._of_context) + 1}"
+            label = context.label = context.label or f"context_{len(self._of_context) + 1}"
             self._of_context[id(context)] = self._make(label, context)
         return self._of_context[id(context)]
 

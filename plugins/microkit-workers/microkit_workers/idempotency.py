@@ -129,8 +129,9 @@ class Idempotent:
     """Middleware: a message that was handled is acked without its handler. Add it to a context or an application:
     `context.add_middleware(Idempotent(SqliteSeenStore("seen.db")), kinds=Kind.MESSAGE)`.
 
-    Messages are told apart by id and queue; those without an id are handled each time. A crash after the handler's own
-    commit and before this store's repeats the message; call `done` in the handler's transaction where that matters.
+    Messages are told apart by id and queue; those without an id, and batches, are handled each time. A crash after the
+    handler's own commit and before this store's repeats the message; call `done` in the handler's transaction where
+    that matters.
 
     Args:
         store: remembers them.
@@ -144,7 +145,7 @@ class Idempotent:
         self._lease = lease
 
     async def __call__(self, message: Message, call_next: CallNext) -> Reply:
-        key = seen_key(message)
+        key = seen_key(message) if isinstance(message, Message) else None  # a batch is none
         if key is None:
             return await call_next(message)
         claim = await anyio.to_thread.run_sync(self._store.claim, key, self._lease)

@@ -49,7 +49,10 @@ def microkit_settings() -> SettingsSpec:
 
 @hookimpl
 def microkit_configure(app: App) -> None:
-    app.registry.add(Provider(Pools, value=Pools(app)))
+    pools = Pools(app)
+    app.registry.add(Provider(Pools, value=pools))
+    # By this name plugins that know nothing of this one find them, such as those that measure.
+    app.registry.add(Provider("workers.pools", value=pools))
 
 
 @hookimpl

@@ -21,8 +21,6 @@ class WorkersSettings:
         max_tasks_per_child: calls after which a child process is replaced; 0: never.
         prefetch_factor: messages taken from each queue at a time, per worker of its context.
         max_message_size: bytes; larger ones go to the dead letters.
-        delivery_limit: times that a message may come back unanswered, because its process ended; then it goes to the
-            dead letters. 0: without limit.
         connect_patience: seconds to wait for a broker that cannot be reached at start; negative: without limit.
         consumer_timeout: seconds after which the broker gives up on a consumer that has not answered (RabbitMQ: 1800);
             a warning comes at 80 percent of it. 0: no warning.
@@ -41,7 +39,6 @@ class WorkersSettings:
     max_tasks_per_child: int = 0
     prefetch_factor: float = 1.0
     max_message_size: int = 16 * 1024 * 1024
-    delivery_limit: int = 20
     connect_patience: float = 15.0
     consumer_timeout: float = 1800.0
     loop_block_warning: float = 1.0
@@ -57,9 +54,8 @@ class WorkersSettings:
         for name in ("max_workers", "max_message_size", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("max_tasks_per_child", "delivery_limit"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative; 0 is without limit")
+        if self.max_tasks_per_child < 0:
+            raise ValueError("max_tasks_per_child must not be negative; 0 is without limit")
         for name in ("prefetch_factor", "rpc_timeout", "batch_wait", "child_start_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be over 0")

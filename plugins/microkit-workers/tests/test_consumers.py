@@ -9,14 +9,13 @@ from typing import Annotated, Any
 import anyio
 import pytest
 
-from microkit import App, Event, Header, Message, StartupError
-from microkit.broker import REDELIVERED, Broker, OutgoingMessage
+from microkit import App, Event, Header, StartupError
+from microkit.broker import Broker, OutgoingMessage
 from microkit.errors import alone
 from microkit.host import Host
 from microkit.transport import TransportSpec
-from microkit_workers import Backoff, EventListener, Queue, Route, RunnerContext
+from microkit_workers import Backoff, EventListener, Route, RunnerContext
 from microkit_workers.brokers import MemoryBroker
-from microkit_workers.consumers import Consumer
 from microkit_workers.context import pools_of
 
 MakeApp = Callable[..., App]
@@ -57,31 +56,6 @@ async def test_bad_input_is_dead_with_its_reason_and_the_others_go_on(
     assert reasons[b'"text"'].startswith("ValidationError")
     assert reasons[b"2"].startswith("ValidationError")
     assert "1001 bytes are over the bound of 1000" in reasons[b"3" * 10]
-
-
-@pytest.mark.anyio
-@pytest.mark.feature("FX-10")
-async def test_a_message_that_came_back_too_often_is_not_tried_again(
-    make_app: MakeApp, serving: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app, seen = make_app(delivery_limit=3), list[int]()
-
-    @app.on(Queue("work"))
-    async def handle(payload: int) -> None:
-        seen.append(payload)
-
-    judge = Consumer._hopeless
-
-    def hopeless(self: Any, message: Message) -> str:
-        message.headers[REDELIVERED] = 4  # as a broker says it
-        return judge(self, message)
-
-    monkeypatch.setattr(Consumer, "_hopeless", hopeless)
-    async with serving(app) as service:
-        await service.broker.send("work", OutgoingMessage(b"1"))
-        letter = await service.dead_one()
-    assert seen == []
-    assert "came back unanswered 4 times" in letter.reason
 
 
 @pytest.mark.anyio

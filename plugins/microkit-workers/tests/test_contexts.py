@@ -213,7 +213,8 @@ async def test_groups_in_a_context_share_its_workers_and_middleware(
         await until(lambda: len(log) == 2)
         (pool,) = [each for each in pools_of(app).all() if each.label == "outer"]
         await until(lambda: pool.handled == 1)
-        assert (pool.running, pool.failed) == (0, 0)
+        assert (pool.running, pool.failed, pool.available) == (0, 0, 2)
+        assert app.registry.get("workers.pools").value.all() == pools_of(app).all()
     assert log == [Kind.MESSAGE, True]
 
 

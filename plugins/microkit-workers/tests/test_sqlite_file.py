@@ -288,6 +288,8 @@ async def test_a_suspicious_message_waits_until_its_consumer_has_nothing_else(tm
             for _, delivery in taken:
                 await delivery.give_back()
         await inbox.cancel()
+        for _, delivery in inbox.left():
+            await delivery.give_back()
         inbox = await Inbox(3).on(broker, _QUEUE)
         for number in range(3):
             (_, delivery) = await inbox.take()

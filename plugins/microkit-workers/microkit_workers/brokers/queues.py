@@ -98,7 +98,7 @@ class Queue:
         return sum(len(each.held) for each in self.consumers) + sum(len(each.held) for each in self.leaving)
 
     def state(self) -> QueueState:
-        return QueueState(len(self.ready), self.unsettled, self.delayed, len(self.dead))
+        return QueueState(sum(map(_wanted, self.ready)), self.unsettled, self.delayed, len(self.dead))
 
     def check_room(self, count: int = 1) -> None:
         """Raises RESOURCE_EXHAUSTED if that many messages have no place."""
@@ -186,8 +186,7 @@ class Queue:
         """Deliver what waits to whoever has room, in turns."""
         while self.ready and (consumer := self._next()) is not None:
             entry = self.ready.popleft()
-            expires = entry.stored.expires
-            if expires is None or expires > time.time():
+            if _wanted(entry):
                 self._deliver(consumer, entry)
 
     def _deliver(self, consumer: Consumer, entry: Entry) -> None:
@@ -203,3 +202,8 @@ class Queue:
                 self.freed(consumer, entry)
                 delivery.settled = True
             self.put_back(entry)
+
+
+def _wanted(entry: Entry) -> bool:
+    expires = entry.stored.expires
+    return expires is None or expires > time.time()

@@ -231,8 +231,9 @@ class SqliteBroker:
             elif spec.single_active:
                 store.deactivate(spec.name, consumer.number)
 
-        # The first writes nothing, so it succeeds on a full disk; what the second cannot do, the session's end does.
-        stop, clean = Operation(lambda store: None, then=lambda _: writer.remove(consumer)), Operation(leave)
+        # The first writes nothing, so it succeeds on a full disk; what the second cannot do, the session's end does. It
+        # is done at once, not once it is committed: a claim in the same transaction would make it the active one again.
+        stop, clean = Operation(lambda store: writer.remove(consumer)), Operation(leave)
         self.submit(stop)
         self.submit(clean)
         with anyio.CancelScope(shield=True):

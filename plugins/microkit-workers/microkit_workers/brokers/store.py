@@ -135,7 +135,8 @@ class Store:
         now = time.time()
         ready, delayed, unsettled = self.execute(
             "SELECT coalesce(sum(holder = 0 AND due <= ?1), 0), coalesce(sum(holder = 0 AND due > ?1), 0), "
-            "coalesce(sum(holder <> 0), 0) FROM messages WHERE queue = ?2",
+            "coalesce(sum(holder <> 0), 0) FROM messages WHERE queue = ?2 "
+            "AND (holder <> 0 OR expires IS NULL OR expires > ?1)",
             (now, queue),
         ).fetchone()
         (dead,) = self.execute("SELECT count(*) FROM dead WHERE queue = ?", (queue,)).fetchone()

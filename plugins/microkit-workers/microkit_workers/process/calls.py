@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -38,19 +38,24 @@ def pack_call(call: Any) -> Frame:
         return _pack_message(call)
     if isinstance(call, Tick):
         moments = {"scheduled_at": call.scheduled_at.isoformat(), "fired_at": call.fired_at.isoformat()}
-        facts = {"name": call.name, "missed": call.missed, "attempt": call.attempt, "headers": dict(call.headers)}
+        facts = {"name": call.name, "missed": call.missed, "attempt": call.attempt, "headers": _plain(call.headers)}
         return {**moments, **facts}, b""
     args, kwargs = arguments_of(call)
-    return {"name": call.name, "headers": dict(call.headers)}, json_dumps([args, kwargs])
+    return {"name": call.name, "headers": _plain(call.headers)}, json_dumps([args, kwargs])
 
 
 def _pack_message(message: Message) -> Frame:
     head: dict[str, Any] = {name: getattr(message, name) for name in _FACTS}
-    head["headers"] = dict(message.headers)
+    head["headers"] = _plain(message.headers)
     if message._payload is MISSING:
         return head, message.body
     # It was translated, or never had a body.
     return {**head, "content_type": "application/json"}, json_dumps(message._payload)
+
+
+def _plain(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the headers has a JSON form; some brokers have more types."""
+    return {name: each for name, each in headers.items() if isinstance(each, str | int | float | bool | None)}
 
 
 def unpack_call(kind: str, head: dict[str, Any], body: bytes) -> Any:
