@@ -293,7 +293,7 @@ def microkit_triggers() -> Contributed[TriggerSpec]:
     Called once per build.
 
     Returns:
-        Trigger types, each with the ingress that fires it.
+        Trigger types, each with the ingress that fires it. A type that is known already gets the options added.
     """
 
 
@@ -304,7 +304,7 @@ def microkit_executors() -> Contributed[ExecutorSpec]:
     Called once per build.
 
     Returns:
-        Executors by name, which a binding selects with `executor=`.
+        Executors by name, which a binding selects with `executor=`, or a group for all of its handlers.
     """
 
 
