@@ -19,8 +19,8 @@ from app import app
 from websockets.sync.client import connect
 
 from microkit import PublicError
+from microkit.broker import Broker, OutgoingMessage
 from microkit.host import Host
-from microkit.inprocess import Publisher
 
 
 def free_port() -> int:
@@ -83,10 +83,16 @@ async def drive(port: int) -> None:
     except PublicError as error:
         print(f"orders.create -> {error.status.name}: {error.detail}")
 
-    print("\n== Event, in process")
+    print("\n== Event, over the embedded broker")
+    broker = await app.container.get(Broker)
     for payload in ({"item": "cup"}, {"item": "gold"}):
-        for outcome in await Publisher(app).publish("web", "order_wanted", payload):
-            print(f"web/order_wanted {payload} -> {outcome.settlement.state.value}")
+        await broker.publish("web", "order_wanted", OutgoingMessage(json.dumps(payload).encode()))
+    queue = "web.order_wanted__shop.create_order"
+    with anyio.fail_after(10):
+        while (state := await broker.state(queue)).ready or state.unsettled:
+            await anyio.sleep(0.01)
+    async for letter in broker.dead_letters(queue):
+        print(f"dead letter {letter.message.body.decode()}: {letter.reason}")
 
     print("\n== Timer: two firings")
     await anyio.sleep(1.2)
@@ -112,5 +118,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="    ! %(name)s: %(message)s")
-    logging.getLogger("microkit.host").setLevel(logging.ERROR)  # events are published in process here
     anyio.run(main)

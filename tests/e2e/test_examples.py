@@ -56,8 +56,8 @@ def test_the_tour_drives_every_kind_of_call() -> None:
         "/chat -> ['you said: hello', 'you said: bye']",
         "orders.create -> {'order': 2, 'item': 'cup', 'left': 2}",
         "orders.create -> NOT_FOUND: We do not sell gold.",
-        "web/order_wanted {'item': 'cup'} -> acked",
-        "web/order_wanted {'item': 'gold'} -> dead",
+        "> MESSAGE web/order_wanted",
+        'dead letter {"item": "gold"}: NotFound',
         "GET /__endpoints__ -> 200",
         "the shop closes",
     ):
