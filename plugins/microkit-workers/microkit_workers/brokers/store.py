@@ -315,7 +315,7 @@ def stored(returns: int, expires: float | None, fields: Sequence[Any]) -> Stored
     return Stored(
         body,
         content_type,
-        json_loads(headers) if headers != "{}" else {},
+        json_loads(headers.encode()) if headers != "{}" else {},
         message_id,
         correlation_id,
         reply_to,
