@@ -125,7 +125,8 @@ class Link:
         """A new channel, as soon as there is a connection.
 
         Raises:
-            PublicError: UNAVAILABLE, this link is closed, or the connection does not come back within `publish_timeout`.
+            PublicError: UNAVAILABLE, this link is closed, or its connection does not come back within
+                `publish_timeout`.
         """
         while True:
             try:

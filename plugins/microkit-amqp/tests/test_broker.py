@@ -244,9 +244,13 @@ async def test_an_unknown_option_of_a_queue_is_told_with_the_nearest(broker: Amq
 
 async def test_a_full_queue_refuses_what_it_cannot_keep(broker: AmqpBroker, mailbox: Mailbox) -> None:
     await (await broker.subscribe(QueueSpec("small", options={"max_length": 2}), 1, mailbox)).cancel()
-    with pytest.raises(PublicError) as caught:
+
+    async def fill() -> None:
         for _ in range(10):
             await broker.send("small", OutgoingMessage(b"1"))
+
+    with pytest.raises(PublicError) as caught:
+        await fill()
     assert caught.value.status is StatusCode.RESOURCE_EXHAUSTED
 
 

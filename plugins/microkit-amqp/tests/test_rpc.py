@@ -151,7 +151,7 @@ async def test_a_lost_reply_queue_comes_back(rabbit: Rabbit, vhost: str, url: st
 
 async def test_a_malformed_request_is_answered_and_stops_nothing(url: str, connect: Connect) -> None:
     async with Ours().on(await connect(), "nameko"), AmqpRpcClient(url, timeout=10) as rpc:
-        loop, core = rpc._broker._open()
+        loop, _ = rpc._broker._open()
         await rpc.ours.hello("Bob")
         replies = rpc.wire._replies  # type: ignore[attr-defined]
         for body in (b"{", b"[1]", b'{"args": 1}', b'{"kwargs": [1]}'):
