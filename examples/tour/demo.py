@@ -89,7 +89,7 @@ async def drive(port: int) -> None:
         await broker.publish("web", "order_wanted", OutgoingMessage(json.dumps(payload).encode()))
     queue = "web.order_wanted__shop.create_order"
     with anyio.fail_after(10):
-        while (state := await broker.state(queue)).ready or state.unsettled:
+        while (state := await broker.state(queue)).ready or state.unsettled:  # noqa: ASYNC110 - nothing tells of it
             await anyio.sleep(0.01)
     async for letter in broker.dead_letters(queue):
         print(f"dead letter {letter.message.body.decode()}: {letter.reason}")

@@ -46,19 +46,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def declared_queues(app: Any) -> list[QueueSpec]:
-    """The queues that an application's bindings ask for, as far as their triggers say so.
-
-    A trigger, or a plugin that sets the option `queue` of a binding, brings a `QueueSpec`.
+    """The queues that an application consumes, as its plugins say by the hook `microkit_amqp_queues`.
 
     Args:
         app: the application; it is built.
     """
-    app.build()
-    found: list[QueueSpec] = []
-    for binding in app.bindings:
-        candidates = (binding.options.get("queue"), getattr(binding.trigger, "queue", None))
-        found += [each for each in candidates if isinstance(each, QueueSpec)]
-    return found
+    _ = app.table
+    return [queue for found in app.plugins.hook.microkit_amqp_queues(app=app) for queue in found or ()]
 
 
 async def _topology(args: argparse.Namespace) -> int:
@@ -82,7 +76,7 @@ async def _topology(args: argparse.Namespace) -> int:
 
 def settings_of_app(app: Any) -> AmqpSettings:
     """The settings of an application that may not be built yet."""
-    app.build()
+    _ = app.table
     return settings_of(app)
 
 

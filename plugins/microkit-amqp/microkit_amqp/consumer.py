@@ -13,6 +13,7 @@ from microkit.errors import StartupError
 from .acks import AckWindow
 from .declare import OpenChannel
 from .link import Link, broken, pause
+from .properties import new_id
 
 _logger = logging.getLogger("microkit.amqp")
 OnRaw = Callable[[Any], None]
@@ -97,14 +98,20 @@ class Consumer:
             self.channel, self._window, self._lost = channel, AckWindow(), asyncio.Event()
             channel.closing.add_done_callback(lambda _: self._on_lost(channel))
             self._tags = []
+            _call_directly(channel)
             for queue in self._queues:
-                answer = await channel.basic_consume(queue, self._on_delivery, no_ack=self._no_ack)
-                self._tags.append(answer.consumer_tag)
+                self._tags.append(tag := f"microkit-{new_id()}")
+                direct = _Direct(self._on_delivery)
+                job = channel.basic_consume(queue, direct, no_ack=self._no_ack, consumer_tag=tag)
+                consuming = asyncio.create_task(job)
+                await asyncio.sleep(0)  # aiormq has noted the callback, wrapped in a coroutine, and nothing came yet
+                channel.consumers[tag] = direct
+                await consuming
         except BaseException:
             await self._drop(channel)
             raise
 
-    async def _on_delivery(self, raw: Any) -> None:
+    def _on_delivery(self, raw: Any) -> None:
         if self._cancelled:
             if raw.channel is self.channel and not self._no_ack:
                 self.give_back(raw.delivery.delivery_tag, self.generation)
@@ -227,3 +234,40 @@ class Consumer:
         except Exception as exc:
             if not broken(exc):
                 raise
+
+
+class _Direct:
+    """A callback of aiormq that is called at once instead of in a task of its own, which costs a fifth of a delivery.
+
+    aiormq awaits what a callback returns in a task of its channel; `_call_directly` lets it take this one for done.
+
+    Args:
+        func: takes a delivery, on the event loop, and returns at once.
+    """
+
+    def __init__(self, func: OnRaw) -> None:
+        self._func = func
+
+    def __call__(self, raw: Any) -> Any:
+        try:
+            self._func(raw)
+        except Exception:
+            _logger.exception("a delivery could not be taken")
+        return _DONE
+
+
+class _Done:
+    """Looks like a task that has ended well."""
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None: ...
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+_DONE = _Done()
+
+
+def _call_directly(channel: Any) -> None:
+    create_task = channel.create_task
+    channel.create_task = lambda job: job if job is _DONE else create_task(job)

@@ -7,6 +7,7 @@ from typing import Any
 
 from microkit._bridge import AsyncioLoop
 from microkit.broker import DeadLetter, OnMessage, OutgoingMessage, QueueSpec, QueueState, Unroutable
+from microkit.errors import StartupError
 
 from . import dead, management
 from .address import Address
@@ -96,8 +97,24 @@ class Core:
         return consumer
 
     async def consume(self, consumer: Consumer) -> None:
-        """Start a consumer, and close it with the broker."""
-        await consumer.start()
+        """Start a consumer, and close it with the broker.
+
+        Raises:
+            StartupError: its queue exists with other properties, is exclusive to others, or is not permitted.
+        """
+        from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
+
+        try:
+            await consumer.start()
+        except ChannelLockedResource as exc:
+            raise StartupError(
+                f"A queue is exclusive to another connection: {exc}. Give each process a name of its own for it."
+            ) from exc
+        except ChannelAccessRefused as exc:
+            raise StartupError(
+                f"RabbitMQ refuses {self.link.address.user!r} what a consumer needs: {exc}. Give the user permission "
+                f"to configure, write and read (`rabbitmqctl set_permissions`)."
+            ) from exc
         self._consumers.append(consumer)
 
     # -- looking -------------------------------------------------------------------------------------------------------

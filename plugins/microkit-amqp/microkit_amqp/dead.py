@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from .publisher import Publisher
 
 _logger = logging.getLogger("microkit.amqp")
 _MOST = 10_000
+_PATIENCE = 100  # looks, 20 ms apart
 _OF_THE_DEAD = (ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, ORIGIN, DIED, EXPIRES)
 
 
@@ -33,30 +35,56 @@ async def depth(link: Link, queue: str) -> int | None:
             await channel.close()
 
 
+class _Borrowed:
+    """The messages of a queue, taken by one channel; what is not taken for good goes back to its old place.
+
+    Args:
+        channel: takes them.
+        queue: from where.
+        count: how many at most: no more than there were, or returned ones would come round again.
+    """
+
+    def __init__(self, channel: Any, queue: str, count: int) -> None:
+        self._channel, self._queue, self._count = channel, queue, count
+        self.kept = 0
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        from pamqp.commands import Basic
+
+        if self._count:
+            self._count -= 1
+            raw = await self._channel.basic_get(self._queue)
+            if not isinstance(raw.delivery, Basic.GetEmpty):
+                self.kept += 1
+                return raw
+        raise StopAsyncIteration
+
+    async def take(self, raw: Any) -> None:
+        """Take one for good."""
+        await self._channel.basic_ack(raw.delivery.delivery_tag, wait=False)
+        self.kept -= 1
+
+
 @asynccontextmanager
-async def _borrowed(link: Link, queue: str) -> AsyncGenerator[tuple[Any, AsyncGenerator[Any]]]:
-    """A channel, and the messages of a queue that it borrows; what is not acked goes back to its old place."""
+async def _borrowed(link: Link, queue: str) -> AsyncGenerator[_Borrowed]:
     count = await depth(link, queue) or 0
     if count > _MOST:
         _logger.warning("%s has %d dead letters; only the first %d are looked at", queue, count, _MOST)
     channel = await link.channel()
-
-    async def messages() -> AsyncGenerator[Any]:
-        from pamqp.commands import Basic
-
-        for _ in range(min(count, _MOST)):  # no more than were there, or returned ones would come round again
-            raw = await channel.basic_get(queue)
-            if isinstance(raw.delivery, Basic.GetEmpty):
-                return
-            yield raw
-
-    source = messages()
+    borrowed = _Borrowed(channel, queue, min(count, _MOST))
     try:
-        yield channel, source
+        yield borrowed
     finally:
-        await source.aclose()
         if not channel.is_closed:
             await channel.close()
+        # A quorum queue takes them back after the channel is closed, and who looks next is to find them.
+        for _ in range(_PATIENCE):
+            if (await depth(link, queue) or 0) >= borrowed.kept:
+                break
+            await asyncio.sleep(0.02)
 
 
 async def read(link: Link, dead: str, queue: str) -> list[DeadLetter]:
@@ -69,7 +97,7 @@ async def read(link: Link, dead: str, queue: str) -> list[DeadLetter]:
     """
     if await depth(link, dead) is None:
         return []
-    async with _borrowed(link, dead) as (_, messages):
+    async with _borrowed(link, dead) as messages:
         found = [_letter(raw, dead) async for raw in messages]
     return [letter for letter in found if queue in ("", letter.queue)]
 
@@ -92,7 +120,7 @@ async def redrive(link: Link, publisher: Publisher, dead: str, queue: str, ids: 
     if await depth(link, dead) is None:
         return 0
     moved = 0
-    async with _borrowed(link, dead) as (channel, messages):
+    async with _borrowed(link, dead) as messages:
         async for raw in messages:
             letter = _letter(raw, dead)
             if letter.queue != queue or (ids is not None and letter.id not in ids):
@@ -100,7 +128,7 @@ async def redrive(link: Link, publisher: Publisher, dead: str, queue: str, ids: 
             properties = raw.header.properties
             headers = {name: each for name, each in (properties.headers or {}).items() if name not in _OF_THE_DEAD}
             await publisher.publish("", queue, raw.body, copied_properties(properties, headers), mandatory=True)
-            await channel.basic_ack(raw.delivery.delivery_tag, wait=False)
+            await messages.take(raw)
             moved += 1
     return moved
 

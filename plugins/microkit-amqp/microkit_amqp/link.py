@@ -62,6 +62,11 @@ class Link:
         self._reconnecting: asyncio.Task[None] | None = None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._closed
+
+    @property
     def is_up(self) -> bool:
         """Whether there is a connection right now."""
         return self._up.is_set()
@@ -82,16 +87,12 @@ class Link:
                 attempt += 1
                 if final or (attempt >= attempts and not self._settings.wait_for_broker):
                     times = "" if final else f" after {attempt} attempts"
-                    raise StartupError(
-                        f"RabbitMQ at {self.address} cannot be reached{times}: {reason}"
-                    ) from _without_secrets(exc)
+                    raise StartupError(f"RabbitMQ at {self.address} cannot be reached{times}: {reason}") from exc
                 _logger.warning("RabbitMQ at %s cannot be reached yet: %s", self.address, reason)
             await pause(attempt)
 
     async def _connect(self) -> None:
-        from aio_pika import connect
-
-        connection = await connect(self.address.url, timeout=self._settings.connect_timeout)
+        connection = await open_connection(self.address, self._settings.connect_timeout)
         if self._closed:
             await connection.close()
             return
@@ -105,9 +106,13 @@ class Link:
         self._up.clear()
         if not self._closed:
             _logger.warning("the connection to RabbitMQ at %s is lost; connecting again", self.address)
-            self._reconnecting = asyncio.create_task(self._reconnect())
+            self._reconnecting = asyncio.create_task(self._reconnect(connection))
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, lost: Any) -> None:
+        try:
+            await lost.close()
+        except Exception:
+            _logger.debug("a lost connection did not close in order", exc_info=True)
         attempt = 0
         while not self._closed:
             try:
@@ -125,7 +130,8 @@ class Link:
         """A new channel, as soon as there is a connection.
 
         Raises:
-            PublicError: UNAVAILABLE, this link is closed, or the connection does not come back within `publish_timeout`.
+            PublicError: UNAVAILABLE, this link is closed, or its connection does not come back within
+                `publish_timeout`.
         """
         while True:
             try:
@@ -163,6 +169,28 @@ class Link:
                     raise
 
 
+async def open_connection(address: Address, timeout: float) -> Any:
+    """One attempt to connect.
+
+    Args:
+        address: where to.
+        timeout: seconds that it may take.
+
+    Returns:
+        aio-pika's connection. It must be closed even after it was lost: it would try to close itself when it is
+        collected, in whatever thread that happens.
+    """
+    from aio_pika.connection import Connection, make_url
+
+    connection = Connection(make_url(address.url))
+    try:
+        await connection.connect(timeout)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
 async def probe_delayed_exchange(address: Address, timeout: float) -> None:
     """See that the broker has rabbitmq_delayed_message_exchange.
 
@@ -171,12 +199,10 @@ async def probe_delayed_exchange(address: Address, timeout: float) -> None:
     Raises:
         StartupError: it has not.
     """
-    from aio_pika import connect
-
     from .declare import declare_exchange
     from .topology import delayed_topology
 
-    connection = await connect(address.url, timeout=timeout)
+    connection = await open_connection(address, timeout)
     try:
         channel = await (await connection.channel()).get_underlay_channel()
         await declare_exchange(channel, delayed_topology("").exchanges[0])
@@ -187,7 +213,7 @@ async def probe_delayed_exchange(address: Address, timeout: float) -> None:
             f"The setting delayed_exchange is on, but RabbitMQ at {address} has no plugin "
             "rabbitmq_delayed_message_exchange. Enable it on every node (`rabbitmq-plugins enable "
             "rabbitmq_delayed_message_exchange`), or turn the setting off: delays need no plugin."
-        ) from _without_secrets(exc)
+        ) from exc
     finally:
         try:
             await connection.close()
@@ -228,8 +254,3 @@ def explain(exc: BaseException, address: Address) -> tuple[str, bool]:
     if isinstance(exc, errors.IncompatibleProtocolError):
         return "what answers there does not speak AMQP 0-9-1. Correct host and port in the URL.", True
     return f"{type(cause).__name__}. Look into the server's log.", False
-
-
-def _without_secrets(exc: BaseException) -> BaseException:
-    """The exception, unless its text could show the URL."""
-    return exc if "@" not in f"{exc!r}" else type(exc)()

@@ -8,18 +8,33 @@ from microkit import Kind, PluginInfo, hookimpl
 from microkit.settings import SettingsSpec
 from microkit.transport import TransportSpec
 
+from . import hooks
 from .broker import AmqpBroker
 from .settings import AmqpSettings
 
 if TYPE_CHECKING:
+    from microkit import App, Provider
     from microkit.cli import CommandLine
+    from microkit.plugins import PluginManager
 
 microkit_plugin_info = PluginInfo("amqp", kernel=">=0.4,<0.5", hook_api=1)
 
 
 @hookimpl
+def microkit_addhooks(pluginmanager: PluginManager) -> None:
+    pluginmanager.add_hookspecs(hooks)
+
+
+@hookimpl
 def microkit_settings() -> SettingsSpec:
     return SettingsSpec("amqp", AmqpSettings)
+
+
+@hookimpl
+def microkit_providers(app: App) -> list[Provider]:
+    from .rpc.injected import client_providers
+
+    return client_providers(app)
 
 
 @hookimpl

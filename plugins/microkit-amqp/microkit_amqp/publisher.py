@@ -55,7 +55,7 @@ class Publisher:
                     except ChannelNotFoundEntity as exc:
                         raise Unroutable(f"There is no exchange {exchange!r}.") from exc
                     except Exception as exc:
-                        if not broken(exc):
+                        if self._link.is_closed or not broken(exc):
                             raise
                     attempt += 1
                     await pause(attempt - 1)

@@ -52,7 +52,7 @@ class Retries:
     async def store_dead(self, queue: QueueSpec, body: bytes, properties: Any) -> None:
         """Store a dead letter."""
         name = dead_name(queue)
-        await self._ensured(name, dead_topology(name, queue.name), "", name, body, properties)
+        await self._ensured(name, dead_topology(queue), "", name, body, properties)
 
     async def send_later(
         self, queue: str, delay: float, body: bytes, properties: Any, *, exclusive: bool = False

@@ -13,7 +13,7 @@ class AmqpSettings:
     """Settings of microkit-amqp: `MICROKIT_AMQP__<KEY>` and `[tool.microkit.amqp]`.
 
     Attributes:
-        url: where injected clients (`AmqpRpcClient`) connect.
+        url: where injected clients (`AmqpRpcClient`, `SyncRpcClient`) and the commands connect.
         heartbeat: seconds without a sign of life after which a connection counts as lost; `?heartbeat=` in a URL comes
             before it. 0 turns it off.
         connect_timeout: seconds that one attempt to connect may take.

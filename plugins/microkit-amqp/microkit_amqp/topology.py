@@ -95,13 +95,11 @@ def dead_name(queue: QueueSpec) -> str:
     return SHARED_DEAD if queue.exclusive else f"{queue.name}.dead"
 
 
-def dead_topology(name: str, key: str) -> Topology:
-    """A queue of dead letters.
-
-    Args:
-        name: of it.
-        key: the queue whose dead letters it keeps.
-    """
+def dead_topology(queue: QueueSpec) -> Topology:
+    """The queue that keeps the dead letters of a queue."""
+    name = dead_name(queue)
+    # An exclusive queue dead-letters nothing by itself, and a binding with its name would outlive it.
+    key = name if queue.exclusive else queue.name
     # Reading dead letters delivers and returns them; RabbitMQ 4 would drop them after 20 times.
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
     exchange = Exchange(DEAD_EXCHANGE, "direct")
@@ -139,7 +137,7 @@ def work_topology(queue: QueueSpec, delivery_limit: int) -> Topology:
                 f"{nearest(name, _OPTIONS)} There are: {', '.join(_OPTIONS)}."
             )
     exchange, key = _event_source(queue)
-    dead = dead_topology(dead_name(queue), queue.name)
+    dead = dead_topology(queue)
     arguments: dict[str, Any] = {}
     if queue.single_active:
         arguments["x-single-active-consumer"] = True

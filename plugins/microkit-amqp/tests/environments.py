@@ -46,7 +46,7 @@ def environment(name: str, root: Path) -> Path:
 
 @contextmanager
 def running(command: list[str | Path], ready: str = "") -> Generator[list[str]]:
-    """A program of a peer, ended afterwards by its own pid.
+    """A program of a peer, ended afterwards by its own process group.
 
     Args:
         command: with its arguments.
@@ -83,13 +83,8 @@ def running(command: list[str | Path], ready: str = "") -> Generator[list[str]]:
             raise RuntimeError(f"{command[0]} is not ready:\n{''.join(lines)}")
         yield lines
     finally:
-        process.terminate()
         try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:  # micro-framework does not end at SIGTERM
-            pass
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # its children, too, which hold its output open
+            os.killpg(process.pid, signal.SIGKILL)  # with its children, which hold its output open
         except ProcessLookupError:
             pass
         process.wait()

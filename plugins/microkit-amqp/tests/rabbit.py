@@ -25,6 +25,7 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = {management}
 loopback_users = none
 disk_free_limit.absolute = 10MB
+collect_statistics_interval = 500
 """
 
 

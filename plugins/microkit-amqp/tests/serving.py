@@ -40,6 +40,7 @@ class Ours:
     def __init__(self) -> None:
         self.app = App(discover=False)
         self.began: list[str] = []
+
         def call(name: str) -> Callable[[Any], Any]:
             return self.app.on(Procedure(name))
 

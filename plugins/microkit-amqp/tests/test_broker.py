@@ -244,9 +244,13 @@ async def test_an_unknown_option_of_a_queue_is_told_with_the_nearest(broker: Amq
 
 async def test_a_full_queue_refuses_what_it_cannot_keep(broker: AmqpBroker, mailbox: Mailbox) -> None:
     await (await broker.subscribe(QueueSpec("small", options={"max_length": 2}), 1, mailbox)).cancel()
-    with pytest.raises(PublicError) as caught:
+
+    async def fill() -> None:
         for _ in range(10):
             await broker.send("small", OutgoingMessage(b"1"))
+
+    with pytest.raises(PublicError) as caught:
+        await fill()
     assert caught.value.status is StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -300,3 +304,20 @@ async def test_a_closed_broker_says_so(broker: AmqpBroker) -> None:
     await broker.close()
     with pytest.raises(PublicError, match="not open"):
         await broker.send("q", OutgoingMessage(b"1"))
+
+
+async def test_a_name_that_is_exclusive_to_others_is_told(connect: Connect, mailbox: Mailbox) -> None:
+    spec = QueueSpec("private", exclusive=True)
+    await (await connect()).subscribe(spec, 10, mailbox)
+    with pytest.raises(StartupError, match=r"exclusive to another connection: .*'private'"):
+        await (await connect()).subscribe(spec, 10, mailbox)
+
+
+async def test_a_user_without_permission_is_told_what_to_do(
+    rabbit: Rabbit, vhost: str, connect: Connect, mailbox: Mailbox
+) -> None:
+    rabbit.api("PUT", "users/poor", {"password": "poor", "tags": ""})
+    rabbit.api("PUT", f"permissions/{vhost}/poor", {"configure": "", "write": "", "read": ""})
+    broker = await connect(f"amqp://poor:poor@127.0.0.1:{rabbit.port}/{vhost}")
+    with pytest.raises(StartupError, match="Give the user permission"):
+        await broker.subscribe(ORDERS, 10, mailbox)

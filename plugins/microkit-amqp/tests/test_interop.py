@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,15 @@ def nameko(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def greeter(nameko: Path, url: str) -> Iterator[list[str]]:
-    with running([nameko / "nameko", "run", "--broker", url, "nameko_greeter"], "Connected to") as lines:
-        yield lines
+def greeter(nameko: Path, rabbit: Rabbit, vhost: str, url: str) -> Iterator[None]:
+    needed = {"rpc-greeter", "evt-shop-order_placed--greeter.on_order"}
+    with running([nameko / "nameko", "run", "--broker", url, "nameko_greeter"], "Connected to"):
+        for _ in range(300):
+            binds = rabbit.api("GET", f"bindings/{vhost}")
+            if needed <= {each["destination"] for each in binds if each["source"]}:
+                break
+            time.sleep(0.1)
+        yield
 
 
 @pytest.mark.feature("F002-26")
@@ -58,7 +65,9 @@ async def test_events_go_both_ways(rabbit: Rabbit, vhost: str, broker: AmqpBroke
 
 
 @pytest.mark.feature("F002-26")
-async def test_a_queue_of_nameko_is_shared_with_it(rabbit: Rabbit, vhost: str, broker: AmqpBroker, greeter: Any) -> None:
+async def test_a_queue_of_nameko_is_shared_with_it(
+    rabbit: Rabbit, vhost: str, broker: AmqpBroker, greeter: Any
+) -> None:
     """Declared as it is, without arguments, there is no conflict."""
     name = "evt-shop-order_placed--greeter.on_order"
     spec = QueueSpec(name, "shop", "order_placed", options={"foreign": True})

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
 
+from microkit import App, Depends, Procedure
 from microkit.broker import TargetInfo
 from microkit.errors import PublicError, StatusCode
-from microkit_amqp import AmqpRpcClient, RemoteError, SyncRpcClient, rpc_proxy
+from microkit_amqp import (
+    AmqpRpcClient,
+    RemoteError,
+    RPCProxyProvider,
+    SyncRpcClient,
+    SyncServiceProxy,
+    rpc_proxy,
+)
 
 from .conftest import Connect, until
 from .proxy import Proxy
@@ -151,7 +159,7 @@ async def test_a_lost_reply_queue_comes_back(rabbit: Rabbit, vhost: str, url: st
 
 async def test_a_malformed_request_is_answered_and_stops_nothing(url: str, connect: Connect) -> None:
     async with Ours().on(await connect(), "nameko"), AmqpRpcClient(url, timeout=10) as rpc:
-        loop, core = rpc._broker._open()
+        loop, _ = rpc._broker._open()
         await rpc.ours.hello("Bob")
         replies = rpc.wire._replies  # type: ignore[attr-defined]
         for body in (b"{", b"[1]", b'{"args": 1}', b'{"kwargs": [1]}'):
@@ -177,3 +185,20 @@ async def test_synchronous_code_calls_from_any_thread(url: str, connect: Connect
     async with Ours().on(await connect(), "nameko"):
         found = await anyio.to_thread.run_sync(work)
     assert found == ["hi Bob", "deep", "done", "Greets.", len(TARGETS), "hi Eve"]
+
+
+@pytest.mark.feature("F002-42")
+async def test_handlers_get_clients_injected(url: str, connect: Connect) -> None:
+    app = App(plugins=["microkit_amqp.plugin"], discover=False, settings={"amqp": {"url": url}})
+
+    @app.on(Procedure("caller.sync"))
+    def sync(ours: Annotated[SyncServiceProxy, Depends(RPCProxyProvider("ours"))]) -> list[str]:
+        return [ours.hello("Bob"), ours.hello.call_async("Eve").result(timeout=5)]
+
+    @app.on(Procedure("caller.native"))
+    async def native(client: AmqpRpcClient) -> str:
+        return await client.ours.hello("Ann")
+
+    async with Ours().on(await connect(), "nameko"), app.started():
+        assert await app.call("caller.sync") == ["hi Bob", "hi Eve"]
+        assert await app.call("caller.native") == "hi Ann"

@@ -2,6 +2,15 @@
 
 from .client import AmqpRpcClient, ServiceProxy
 from .errors import RemoteError
-from .sync import SyncRpcClient, rpc_proxy
+from .injected import RPCProxyProvider
+from .sync import SyncRpcClient, SyncServiceProxy, rpc_proxy
 
-__all__ = ["AmqpRpcClient", "RemoteError", "ServiceProxy", "SyncRpcClient", "rpc_proxy"]
+__all__ = [
+    "AmqpRpcClient",
+    "RPCProxyProvider",
+    "RemoteError",
+    "ServiceProxy",
+    "SyncRpcClient",
+    "SyncServiceProxy",
+    "rpc_proxy",
+]

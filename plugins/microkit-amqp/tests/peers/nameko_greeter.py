@@ -15,7 +15,7 @@ class Greeter:
 
     @rpc
     def hello(self, name, greeting="hi"):
-        return "{} {}".format(greeting, name)
+        return f"{greeting} {name}"
 
     @rpc
     def boom(self):

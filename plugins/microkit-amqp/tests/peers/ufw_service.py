@@ -11,7 +11,7 @@ from micro_framework.runner import Runner, RunnerContext
 
 def hello(name, greeting="hi"):
     """Greets."""
-    return "{} {}".format(greeting, name)
+    return f"{greeting} {name}"
 
 
 def boom():
