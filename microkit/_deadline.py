@@ -85,13 +85,14 @@ async def limited(seconds: float, begun: Begun[T], trap: Any, around: object, *,
         begun: a coroutine that was begun, or what `__await__` gave.
         trap: what its first suspension handed up.
         around: the innermost cancel scope from before it was begun, as `scope_reader` tells it.
-        lent: lower the deadlines of the scopes that it is inside of, instead of leaving them alone.
+        lent: lower the deadlines of the scopes that it is inside of meanwhile, instead of leaving them alone.
 
     Raises:
         TimeoutError: it took longer.
     """
     scope: anyio.CancelScope | None = None
     end = anyio.current_time() + seconds
+    lowered: list[tuple[Any, float]] = []
 
     def limit() -> bool:
         nonlocal scope
@@ -100,8 +101,9 @@ async def limited(seconds: float, begun: Begun[T], trap: Any, around: object, *,
             scope = anyio.CancelScope(deadline=end)
             scope.__enter__()
             return True
-        if lent:
-            innermost.deadline = min(innermost.deadline, end)
+        if lent and innermost.deadline > end:
+            lowered.append((innermost, innermost.deadline))
+            innermost.deadline = end
         return False
 
     try:
@@ -110,6 +112,9 @@ async def limited(seconds: float, begun: Begun[T], trap: Any, around: object, *,
         if scope is not None and scope.__exit__(type(exc), exc, exc.__traceback__):
             raise TimeoutError from None
         raise
+    finally:
+        for each, deadline in lowered:
+            each.deadline = deadline
     if scope is not None:
         scope.__exit__(None, None, None)
     elif lent and anyio.current_time() >= end:

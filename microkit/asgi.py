@@ -15,7 +15,7 @@ from .call import Reply
 from .errors import ClientDisconnect, MicrokitError, StreamAborted, alone
 from .http import FileResponse, Request
 from .http.headers import RawHeaders
-from .http.response import JSON, encode_body, encode_piece
+from .http.response import JSON, StreamingResponse, encode_body, encode_piece
 from .observe import observed
 from .renderers import internal_error, json_reply
 from .sockets import serve_socket
@@ -100,7 +100,9 @@ async def _invoke_shielded(request: Request, send: Any) -> tuple[Reply, bool]:
     Returns:
         The reply, and whether it was sent.
     """
-    with request.app.runtime.new_scope() as request._shield:
+    runtime = request.app.runtime
+    with runtime.new_scope() as request._shield:
+        request._around = runtime.innermost_scope()
         try:
             reply = await request.plan.invoke(request)
         except BaseException as exc:
@@ -109,7 +111,7 @@ async def _invoke_shielded(request: Request, send: Any) -> tuple[Reply, bool]:
         if request._exits:
             return await dispatch.conclude(request, reply, _deliverer(request, send)), True
         return reply, False
-    return dispatch.cut_reply(request), False
+    return dispatch.cut_reply(request), request._delivered  # what was begun to be sent is not begun anew
 
 
 def _deliverer(request: Request, send: Any) -> dispatch.Deliver:
@@ -145,7 +147,9 @@ async def _deliver(request: Request, reply: Reply, send: Any) -> None:
             reply = internal_error(request, exc)
     elif _bodyless(request, reply) or _sent_by_server(request, reply):
         # The stream is not needed; what it stood on is left before anything is sent, so that a failure can be told.
-        failure = await dispatch.finish_stream(request, await dispatch.discard(request, reply.body))
+        request._delivered = False
+        failure = await dispatch.finish_stream(request, await dispatch.discard(request, _source(reply)))
+        request._delivered = True
         if failure is not None:
             reply = internal_error(request, failure)
     try:
@@ -155,6 +159,10 @@ async def _deliver(request: Request, reply: Reply, send: Any) -> None:
             await _send_whole(request, reply, send)
     except ClientDisconnect:
         _left(request)
+
+
+def _source(reply: Reply) -> Any:
+    return reply.source if isinstance(reply, StreamingResponse) else reply.body
 
 
 def _bodyless(request: Request, reply: Reply) -> bool:
@@ -212,7 +220,7 @@ async def _stream(request: Request, reply: Reply, send: Any) -> None:
     async with anyio.create_task_group() as group:
         if request.fully_read:
             group.start_soon(_watch, request, group.cancel_scope)
-        failure = await dispatch.drain(request, reply.body, send, event_of)
+        failure = await dispatch.drain(request, _source(reply), send, event_of)
         group.cancel_scope.cancel()
     if failure is None and length is not None and size < length:
         failure = RuntimeError(f"the stream ended after {size} of the {length} bytes of its Content-Length")

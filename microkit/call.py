@@ -81,6 +81,7 @@ class Call:
     _error: BaseException | None = None  # what the handler, its stream or a teardown raised
     _delivered = False
     _shield: Any = None
+    _around: object = None  # the innermost cancel scope outside of the middleware
     _outer = 0, 1  # exits and instances of the outer scope, which are there before the core
     _open = False  # the core has left a stream, and with it its scope, open
     _exits: Any = None

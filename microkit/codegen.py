@@ -99,10 +99,10 @@ def _around(body: list[str], shape: Shape) -> str:
     if shape.framed:
         lines.append("    frame = call._frame")
     if shape.scoped:
-        if shape.framed:
-            lines += ["    exits = call._exits", "    depth = len(exits)"]
-        else:
-            lines += ["    exits = call._exits = []", "    depth = 0"]
+        lines.append("    exits = call._exits")
+        if not shape.framed:
+            lines.append("    if exits is None: exits = call._exits = []")
+        lines.append("    depth = len(exits)")
     else:
         lines.append("    exits = None")
     if shape.late:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,6 +17,7 @@ from .errors import ClientDisconnect, PublicError, StatusCode, alone
 from .graph import cut_error, leave_scope
 from .http import Request
 from .http.response import encode_piece
+from .layers import close_stream
 from .messages import Batch, Message
 from .observe import observed, settled
 from .renderers import internal_error
@@ -85,6 +87,8 @@ async def _in_group(call: Call, deliver: Deliver) -> Reply:
 
 
 async def _invoke(call: Call, deliver: Deliver) -> Reply:
+    if call.plan.shielded:
+        call._around = call.app.runtime.innermost_scope()
     try:
         return await conclude(call, await call.plan.invoke(call), deliver)
     except BaseException as exc:
@@ -152,7 +156,6 @@ async def drain(
         What failed, if anything; the end marker must then be withheld.
     """
     grace = call.app.settings.teardown_timeout
-    close = getattr(stream, "aclose", None)
     error: Exception | None = None
     with anyio.CancelScope() as shield:
         try:
@@ -166,8 +169,8 @@ async def drain(
             error = exc
         finally:
             try:
-                if close is not None:
-                    await protected(shield, grace, _close(close))
+                if hasattr(stream, "aclose"):
+                    await protected(shield, grace, close_stream(stream))
             except Exception as exc:
                 error = error or exc
     if shield.cancelled_caught:
@@ -175,23 +178,13 @@ async def drain(
     return error
 
 
-async def _close(close: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await close()
-    except BaseExceptionGroup as group:
-        rest = group.split(GeneratorExit)[1]  # a task group around a `yield` wraps what closes the generator
-        if rest is not None:
-            raise rest from None
-
-
 async def discard(call: Call, stream: Any) -> Exception | None:
     """Close a stream that was never begun. Returns what failed, if anything."""
-    close = getattr(stream, "aclose", None)
-    if close is None:
+    if not hasattr(stream, "aclose"):
         return None
     try:
         with anyio.CancelScope() as shield:
-            await protected(shield, call.app.settings.teardown_timeout, _close(close))
+            await protected(shield, call.app.settings.teardown_timeout, close_stream(stream))
     except Exception as exc:
         return exc
     return None
@@ -221,7 +214,7 @@ async def handle(app: App, call: Call) -> Reply:
     else:
         raise TypeError(f"handle() takes a Request or an RpcRequest, not a {type(call).__name__}")
     if not call.plan.may_stream and not call.plan.shielded:
-        return await run(call, _read_body)
+        return await run(call, partial(_read_body, call))
     # Its stream may outlive this function, and its scopes may hold task groups: they live in a task of their own.
     handover, replies = anyio.create_memory_object_stream[Any](0)
     scope = anyio.CancelScope()
@@ -246,10 +239,13 @@ async def handle(app: App, call: Call) -> Reply:
     return first
 
 
-async def _read_body(reply: Reply) -> None:
+async def _read_body(call: Call, reply: Reply) -> None:
     if reply.streams:
         pieces: Any = reply.body
         reply.body = b"".join([encode_piece(piece) async for piece in pieces])
+        failure = await finish_stream(call, None)
+        if failure is not None:
+            raise failure
 
 
 async def _run_detached(call: Call, handover: Any, scope: anyio.CancelScope, ended: anyio.Event) -> None:

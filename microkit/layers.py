@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from .call import MISSING, Kind, Reply
-from .graph import Node, Steps, leave_scope
+from .graph import Node, Steps, cut_error, leave_scope
 from .middleware import MiddlewareSpec
-from .renderers import Renderers, error_reply
+from .renderers import Renderers, error_reply, internal_error
 
 Invoke = Callable[[Any], Awaitable[Reply]]
 
@@ -84,17 +84,27 @@ def _as_reply(call: Any, result: Any, renderers: Renderers, name: str) -> Reply:
 
 
 def repeatable(core: Invoke) -> Invoke:
-    """A core below middleware, which may call it again, or leave its stream unread: the scope of the call is left in
-    either case, and the stream, which may stand on it, is closed before."""
+    """A core below middleware, which may call it again, cut it short, or leave its stream unread: the scope of the call
+    is left in either case, and the stream, which may stand on it, is closed before."""
 
     async def run(call: Any) -> Reply:
+        if call.plan.shielded and call.app.runtime.innermost_scope() is not call._around:
+            return await _shielded(run, call)
         if call._open:
             call._open = False
-            depth, made = call._outer
-            await leave_scope(call._exits, None, call.plan.grace, call._shield, depth)
-            if call.live_scope is not None:
-                call.live_scope.cut(made)
-        reply = await core(call)
+            await _leave(call, None)
+        call._error = None
+        tasks = 0 if call._background is None else len(call._background)
+        try:
+            reply = await core(call)
+        except BaseException as exc:
+            # Whatever cancelled this may be the middleware's own, so the call goes on.
+            call._error = exc
+            await _leave(call, exc)
+            raise
+        finally:
+            if call._error is not None and call._background is not None:
+                del call._background.tasks[tasks:]
         if type(reply.body) is not bytes:
             if hasattr(reply.body, "aclose"):
                 if call._exits is None:
@@ -106,5 +116,35 @@ def repeatable(core: Invoke) -> Invoke:
     return run
 
 
+async def _shielded(run: Invoke, call: Any) -> Reply:
+    """Keep what the core leaves away from cancellation by scopes that a middleware has around it, too."""
+    runtime, before = call.app.runtime, (call._shield, call._around)
+    try:
+        with runtime.new_scope() as call._shield:
+            call._around = runtime.innermost_scope()
+            return await run(call)
+    finally:
+        call._shield, call._around = before
+    return internal_error(call, cut_error(call.plan.grace))
+
+
+async def _leave(call: Any, exc: BaseException | None) -> None:
+    depth, made = call._outer
+    if call._exits:
+        await leave_scope(call._exits, exc, call.plan.grace, call._shield, depth)
+    if call.live_scope is not None:
+        call.live_scope.cut(made)
+
+
 async def _close_stream(stream: Any, exc: BaseException | None) -> None:
-    await stream.aclose()
+    await close_stream(stream)
+
+
+async def close_stream(stream: Any) -> None:
+    """Close an async generator, or whatever else has an `aclose`."""
+    try:
+        await stream.aclose()
+    except BaseExceptionGroup as group:
+        rest = group.split(GeneratorExit)[1]  # a task group around a `yield` wraps what closes the generator
+        if rest is not None:
+            raise rest from None

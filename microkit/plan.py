@@ -179,6 +179,8 @@ class Plan:
                 else:
                     await steps.run(frame, exits, call._late_exits)
                 call._outer = len(exits), len(call.live_scope.instances) if dynamic else 1
+                if exits:  # they may hold cancel scopes
+                    call._around = self.app.runtime.innermost_scope()
                 reply = await onion(call)
             except Exception as exc:
                 reply = error_reply(call, exc, renderers)

@@ -22,7 +22,6 @@ from .http.headers import encode_headers
 from .http.response import (
     JSON,
     TEXT,
-    FileResponse,
     JsonResponse,
     Response,
     StreamingResponse,
@@ -138,7 +137,7 @@ class Renderers:
         reply = self.http(result)
         if reply is result:
             reply = _own(reply)
-        if type(reply.body) is not bytes and reply.streams and not isinstance(reply, FileResponse):
+        if type(reply.body) is not bytes and reply.streams and not getattr(reply, "untouched", False):
             reply.body = stream_of(reply.body)  # middleware reads bytes
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -127,8 +128,7 @@ class WebSocket(HTTPConnection):
             raise RuntimeError("accept the WebSocket before receiving")
         while not self._messages:
             if self.closed:
-                self._told = True
-                raise ConnectionClosed(self.close_code or 1006, self.close_reason)
+                raise self._end()
             if not self._reading:
                 await self._read()
             else:
@@ -153,8 +153,8 @@ class WebSocket(HTTPConnection):
             if self._arrived is not None:
                 self._arrived.set()
                 self._arrived = None
-        if self._idle is not None:
-            self._idle.set()
+            if self._idle is not None:  # also if this was given up: the handler may be busy from now on
+                self._idle.set()
         if event["type"] == "websocket.disconnect":
             self._closed_by_peer(event)
         elif event["type"] == "websocket.receive":
@@ -162,7 +162,8 @@ class WebSocket(HTTPConnection):
             message = event["bytes"] if text is None else text
             limit = self.max_message_size
             if limit is not None and len(message) * 4 > limit and _size(message) > limit:
-                await self.close(1009, "message too big")
+                with suppress(OSError):  # whoever reads hears that it is closed, not that nobody is there to be told
+                    await self._close(1009, "message too big")
             else:
                 self._messages.append(message)
 
@@ -279,13 +280,18 @@ class WebSocket(HTTPConnection):
             await self._send_event(event)
         except OSError as exc:  # how ASGI servers tell that the client is gone
             self._closed_by_peer({"code": 1006})
-            raise ConnectionClosed(self.close_code or 1006) from exc
+            raise self._end() from exc
 
     def _check_open(self) -> None:
         if not self.accepted:
             raise RuntimeError("accept the WebSocket before sending")
         if self.closed:
-            raise ConnectionClosed(self.close_code or 1006, self.close_reason)
+            raise self._end()
+
+    def _end(self) -> ConnectionClosed:
+        """What tells the handler that the connection is closed."""
+        self._told = True
+        return ConnectionClosed(self.close_code or 1006, self.close_reason)
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close; before accept this rejects the handshake. A second close does nothing.
@@ -303,9 +309,16 @@ class WebSocket(HTTPConnection):
             raise ValueError("a close reason has at most 123 bytes")
         if self.closed:
             return
+        try:
+            await self._close(code, reason or "")
+        except OSError as exc:
+            self._closed_by_peer({})
+            raise self._end() from exc
+
+    async def _close(self, code: int, reason: str) -> None:
         self.closed = True
-        self.close_code, self.close_reason = code, reason or ""
-        await self._send({"type": "websocket.close", "code": code, "reason": reason or ""})
+        self.close_code, self.close_reason = code, reason
+        await self._send_event({"type": "websocket.close", "code": code, "reason": reason})
 
 
 def _size(message: str | bytes) -> int:

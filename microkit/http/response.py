@@ -171,8 +171,7 @@ class StreamingResponse(Response):
     """A reply whose body is produced while it is sent.
 
     Args:
-        content: sync or async iterable of str or bytes. A sync one is advanced in worker threads. An async one is the
-            body as it is; middleware around a handler sees bytes.
+        content: sync or async iterable of str or bytes; a sync one is advanced in worker threads.
         status_code, headers, media_type: as `Response`.
     """
 
@@ -180,8 +179,22 @@ class StreamingResponse(Response):
         self, content: Any, status_code: int = 200, headers: HeaderInput = None, media_type: str | None = None
     ) -> None:
         super().__init__(b"", status_code, headers, media_type)
-        # Delivery encodes the items by itself, so an async iterator needs none around it.
-        self.body = aiter(content) if hasattr(content, "__aiter__") else stream_of(content)
+        self.body = self._encoded = stream_of(content)
+        self._content = content
+
+    @property
+    def untouched(self) -> bool:
+        """Whether its body is still the one that it was made with, which gives bytes."""
+        return self.body is self._encoded
+
+    @property
+    def source(self) -> Any:
+        """What delivery reads: it encodes the items by itself, so an async iterator needs no other one around it."""
+        if self.untouched and hasattr(self._content, "__aiter__"):
+            iterator = aiter(self._content)
+            if hasattr(iterator, "__aiter__"):
+                return iterator
+        return self.body
 
 
 def stream_of(content: Any) -> AsyncIterator[bytes]:
@@ -204,18 +217,18 @@ def encode_piece(item: Any) -> bytes:
     raise TypeError(f"a stream yields str or bytes, not {type(item).__name__}")
 
 
+_END = object()
+
+
 async def _from_async(content: Any) -> AsyncIterator[bytes]:
     iterator = aiter(content)
     try:
-        async for item in iterator:
+        while (item := await anext(iterator, _END)) is not _END:  # it need not be an iterable itself
             yield encode_piece(item)
     finally:
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
-
-
-_END = object()
 
 
 async def _from_sync(iterator: Iterator[Any]) -> AsyncIterator[bytes]:

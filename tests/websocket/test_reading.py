@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from microkit import App, WebSocket
+from microkit import App, ConnectionClosed, WebSocket
 from tests.asgi_driver import Socket
 from tests.websocket.support import application
 
@@ -143,3 +143,85 @@ async def test_a_handler_that_only_sends_ends_with_its_client(app: App) -> None:
         with anyio.fail_after(2):
             await seen.done.wait()
     assert (ended, seen.error) == (["cancelled"], None)
+
+
+async def test_a_client_that_leaves_is_noticed_after_a_receive_was_given_up(app: App) -> None:
+    ended: list[str] = []
+
+    @app.websocket("/ws")
+    async def handler(ws: WebSocket) -> None:
+        await ws.accept()
+        with anyio.move_on_after(0.2):  # by then somebody else has seen that the handler reads by itself
+            await ws.receive()
+        try:
+            await ws.send_text("busy")
+            await anyio.sleep_forever()
+        finally:
+            ended.append("cancelled")
+
+    seen = Socket(app, "/ws")
+    async with anyio.create_task_group() as group:
+        group.start_soon(seen.run)
+        await seen.until(lambda: seen.messages == ["busy"])
+        seen.leave()
+        with anyio.move_on_after(1):
+            await seen.done.wait()
+        assert ended == ["cancelled"]
+        group.cancel_scope.cancel()
+    assert seen.error is None
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_client_that_is_gone_when_it_is_told_of_its_big_message_is_no_error(busy: bool) -> None:
+    app = application(max_websocket_message=10)
+    ended: list[str] = []
+
+    @app.websocket("/ws")
+    async def handler(ws: WebSocket) -> None:
+        await ws.accept()
+        try:
+            if busy:
+                await anyio.sleep_forever()
+            await ws.receive()
+        except ConnectionClosed as exc:
+            ended.append(f"closed {exc.code}")
+        finally:
+            ended.append("ended")
+
+    async def gone(event: Any) -> None:
+        if event["type"] == "websocket.close":
+            raise OSError
+
+    seen = Socket(app, "/ws")
+    seen.on_send = gone
+    seen.say("x" * 11)
+    async with anyio.create_task_group() as group:
+        group.start_soon(seen.run)
+        with anyio.fail_after(2):
+            await seen.done.wait()
+    assert seen.error is None
+    assert ended == (["ended"] if busy else ["closed 1009", "ended"])
+
+
+async def test_a_handler_that_hears_of_the_end_when_it_sends_may_clean_up(app: App) -> None:
+    log: list[str] = []
+
+    @app.websocket("/ws")
+    async def handler(ws: WebSocket) -> None:
+        await ws.accept()
+        try:
+            while True:
+                await ws.send_text("tick")
+        except ConnectionClosed:
+            await anyio.sleep(0.2)
+            log.append("cleaned up")
+
+    async def gone(event: Any) -> None:
+        if event["type"] == "websocket.send":
+            raise OSError
+
+    seen = Socket(app, "/ws")
+    seen.on_send = gone
+    seen.leave()
+    await seen.run()
+    assert (log, seen.error) == (["cleaned up"], None)

@@ -11,7 +11,7 @@ from microkit import App, Kind, MethodNotAllowed, MiddlewareSpec, NotFound, Repl
 from microkit.annotations import describe
 from microkit.http import HTTPConnection
 from microkit.http import Request as KernelRequest
-from microkit.layers import Invoke, Layer
+from microkit.layers import Invoke, Layer, repeatable
 from microkit.plan import Plan
 from microkit.routing.table import Table
 
@@ -186,7 +186,7 @@ def add_bare(plan: Plan, handler: Handler) -> None:
     bare = plan
     if plan.layers:
         bare = Plan(plan.app, plan.binding, plan.resolver, [], plan.executor, plan.value_names)
-        bare.around.append(within_call)
+        bare.around += [repeatable, within_call]  # the middleware that re-routes may be cut short by another one
 
         def freeze_too(invoke: Invoke) -> Invoke:
             bare.freeze()
