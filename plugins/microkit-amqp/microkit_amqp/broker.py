@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from microkit._bridge import AsyncioLoop, open_asyncio
@@ -181,6 +181,10 @@ class AmqpSubscription:
     async def cancel(self) -> None:
         """Take no more messages; those that were delivered can still be answered."""
         await self._loop.run(self._consumer.cancel)
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call back, on the event loop, each time that the connection was lost, and once it is closed."""
+        self._consumer.lost.append(self._loop.homeward(callback))
 
 
 class _DeadLetters(AsyncIterator[DeadLetter]):

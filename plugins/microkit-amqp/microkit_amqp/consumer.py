@@ -47,6 +47,7 @@ class Consumer:
     Attributes:
         generation: grows whenever the channel is lost; deliveries of earlier ones cannot be answered any more.
         channel: the open channel.
+        lost: called back each time that the channel is lost, and when it is closed.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Consumer:
         self._no_ack = no_ack
         self.generation = 1
         self.channel: Any = None
+        self.lost: list[Callable[[], None]] = []
         self._tags: list[str] = []
         self._window = AckWindow()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,6 +129,8 @@ class Consumer:
         if channel is self.channel:
             self.generation += 1
             self._lost.set()
+            for callback in self.lost:
+                callback()
 
     async def _keep(self) -> None:
         while not self._cancelled:

@@ -139,6 +139,9 @@ class _Served:
     async def cancel(self) -> None:
         await self._loop.run(self._requests.cancel)
 
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        self._requests.consumer.lost.append(self._loop.homeward(callback))
+
 
 class Replies:
     """The caller's side: one queue for all replies. Runs on an asyncio loop.
