@@ -9,9 +9,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from microkit import App, BackgroundTasks, Container, Depends, Reply, Request, Response
+from microkit import App, BackgroundTasks, Call, Container, Depends, Procedure, Reply, Request, Response, WebSocket
 from microkit._bridge import current_backend
-from tests.asgi_driver import Exchange, request
+from tests.asgi_driver import Exchange, request, socket
 
 pytestmark = [pytest.mark.anyio, pytest.mark.guarantee("G5")]
 
@@ -163,3 +163,69 @@ async def test_tasks_of_a_try_that_failed_are_dropped_and_those_of_the_last_one_
 
     assert (await request(app)).body == b"done"
     assert log == ["task of the middleware", "task of run 2"]
+
+
+@pytest.mark.parametrize("kind", ["procedure", "socket"])
+async def test_calls_of_other_kinds_are_rolled_back_too(log: list[str], kind: str) -> None:
+    app = App(plugins=[], discover=False, settings={"app": {"log_level": "CRITICAL"}})
+
+    async def transaction() -> AsyncIterator[str]:
+        try:
+            yield "transaction"
+        except BaseException:
+            await anyio.sleep(0.001)
+            log.append("rolled back")
+            raise
+        log.append("committed")
+
+    async def bounded(call: Call, call_next: Any) -> Reply:
+        with anyio.move_on_after(0.02):
+            return await call_next(call)
+        return Reply("late", close_code=1001)
+
+    app.add_middleware(bounded)
+
+    @app.on(Procedure("slow"))
+    async def slow(value: str = Depends(transaction)) -> None:
+        await anyio.sleep_forever()
+
+    @app.websocket("/ws")
+    async def silent(ws: WebSocket, value: str = Depends(transaction)) -> None:
+        await ws.accept()
+        await anyio.sleep_forever()
+
+    async with app.started():
+        if kind == "procedure":
+            assert await app.call("slow") == "late"
+        else:
+            seen = await socket(app, "/ws")
+            assert (seen.close, seen.error) == ((1001, ""), None)
+    assert log == ["rolled back"]
+
+
+async def test_a_stream_that_is_made_anew_stands_on_dependencies_of_its_own(log: list[str]) -> None:
+    app = App(plugins=[], discover=False, settings={"app": {"log_level": "CRITICAL"}})
+
+    async def outer() -> AsyncIterator[str]:
+        yield "outer"
+        log.append("outer left")
+
+    async def inner() -> AsyncIterator[str]:
+        log.append("open")
+        yield "inner"
+        await anyio.lowlevel.checkpoint()
+        log.append("left")
+
+    async def twice(request: Request, call_next: Any, value: str = Depends(outer)) -> Reply:
+        await call_next(request)
+        return await call_next(request)
+
+    app.add_middleware(twice)
+
+    @app.get("/")
+    async def stream(value: str = Depends(inner)) -> AsyncIterator[str]:
+        yield value
+        log.append("streamed")
+
+    assert (await request(app)).body == b"inner"
+    assert log == ["open", "left", "open", "streamed", "left", "outer left"]
