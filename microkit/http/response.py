@@ -200,7 +200,7 @@ class StreamingResponse(Response):
 def stream_of(content: Any) -> AsyncIterator[bytes]:
     """An async iterator of bytes over any sync or async iterable of str or bytes; closing it closes `content`."""
     if hasattr(content, "__aiter__"):
-        return _from_async(content)
+        return _Encoded(content)
     return _from_sync(iter(content))
 
 
@@ -220,13 +220,20 @@ def encode_piece(item: Any) -> bytes:
 _END = object()
 
 
-async def _from_async(content: Any) -> AsyncIterator[bytes]:
-    iterator = aiter(content)
-    try:
-        while (item := await anext(iterator, _END)) is not _END:  # it need not be an iterable itself
-            yield encode_piece(item)
-    finally:
-        close = getattr(iterator, "aclose", None)
+class _Encoded(AsyncIterator[bytes]):
+    # No generator: closing one that was never begun would not close what it stands for.
+    def __init__(self, content: Any) -> None:
+        self._content = content
+        self._iterator: Any = None
+
+    async def __anext__(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = aiter(self._content)
+        return encode_piece(await self._iterator.__anext__())
+
+    async def aclose(self) -> None:
+        """Close the content."""
+        close = getattr(self._iterator or self._content, "aclose", None)
         if close is not None:
             await close()
 
