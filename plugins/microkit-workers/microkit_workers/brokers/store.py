@@ -23,7 +23,7 @@ _INSERT = (
     f"INSERT INTO messages (queue, due, expires, {_FIELDS}) "  # noqa: S608 -- names of columns only
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_SELECT = f"SELECT id, returns, expires, {_FIELDS} FROM messages "  # noqa: S608
+_SELECT = f"SELECT id, returns, expires, due, {_FIELDS} FROM messages "  # noqa: S608
 _BURY = (
     f"INSERT INTO dead (queue, reason, attempts, died_at, {_FIELDS}) "  # noqa: S608
     f"SELECT queue, ?, ?, ?, {_FIELDS} FROM messages WHERE id = ?"
@@ -196,7 +196,7 @@ class Store:
             ).fetchall()
             expired = [row[0] for row in rows if row[2] is not None and row[2] <= now]
             if not expired:
-                return [(row[0], stored(row[1], row[2], row[3:])) for row in rows]
+                return [(row[0], stored(row[1], row[2], row[4:], row[3])) for row in rows]
             self.take(expired)
 
     def hold(self, ids: Iterable[int]) -> None:
@@ -309,7 +309,7 @@ def encode(message: Stored) -> Row:
     )
 
 
-def stored(returns: int, expires: float | None, fields: Sequence[Any]) -> Stored:
+def stored(returns: int, expires: float | None, fields: Sequence[Any], due: float | None = None) -> Stored:
     """A message of a row's fields."""
     source, event, message_id, content_type, correlation_id, reply_to, headers, body = fields
     return Stored(
@@ -323,4 +323,5 @@ def stored(returns: int, expires: float | None, fields: Sequence[Any]) -> Stored
         event,
         expires,
         returns,
+        due,
     )
