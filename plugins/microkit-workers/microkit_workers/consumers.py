@@ -12,6 +12,7 @@ import anyio
 from microkit import Batch, ConfigurationError, Kind, Message, Reply, StatusCode
 from microkit.broker import Broker, QueueSpec, Subscription
 from microkit.dispatch import handle_batch, handle_message
+from microkit.observe import settled
 from microkit.settlement import Delivery, Settlement
 
 from .context import pools_of
@@ -244,6 +245,7 @@ class Consumer:
         settlement.start()
         settlement.decide_dead(reason)
         await settlement.finish(message, Reply(status=StatusCode.RESOURCE_EXHAUSTED))
+        settled(message)
 
 
 class _Gathering:
