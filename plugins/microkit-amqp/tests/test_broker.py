@@ -10,7 +10,7 @@ import pytest
 
 from microkit.broker import OutgoingMessage, QueueSpec, QueueState, Unroutable
 from microkit.errors import PublicError, StartupError, StatusCode
-from microkit_amqp import AmqpBroker
+from microkit_amqp import AmqpBroker, AmqpSettings
 
 from .conftest import Connect, Mailbox, until
 from .rabbit import Rabbit
@@ -374,3 +374,11 @@ async def test_the_timestamp_of_others_tells_when_they_published(broker: AmqpBro
         taken = await mailbox.take()
         assert taken.message.published_at == expected
         await taken.ack()
+
+
+@pytest.mark.feature("FX-32")
+def test_a_broker_tells_when_rabbitmq_gives_up_on_a_consumer() -> None:
+    assert AmqpBroker("amqp://localhost").consumer_timeout == 1800
+    assert AmqpBroker("amqp://localhost", AmqpSettings(consumer_timeout=60)).consumer_timeout == 60
+    with pytest.raises(ValueError, match="consumer_timeout"):
+        AmqpSettings(consumer_timeout=-1)
