@@ -64,7 +64,6 @@ class DelayCases(Harness):
             assert -0.02 <= anyio.current_time() - start - 0.3 <= self.capabilities.delay_precision
 
     @pytest.mark.anyio
-    @pytest.mark.feature("FX-26")
     async def test_messages_tell_when_they_were_published_or_became_due(self) -> None:
         self.need("lag", "delay")
         queue, precision = self.queue(), self.capabilities.delay_precision
@@ -85,7 +84,6 @@ class DelayCases(Harness):
             assert message.published_at == pytest.approx(now + 0.3, abs=precision)
 
     @pytest.mark.anyio
-    @pytest.mark.feature("FX-26")
     async def test_a_message_that_is_put_back_from_the_dead_letters_is_published_anew(self) -> None:
         self.need("lag", "dead letters", "redrive")
         queue = self.queue()
