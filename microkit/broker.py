@@ -139,7 +139,9 @@ class Subscription(Protocol):
 class Broker(Protocol):
     """A message broker. Its deliveries implement `microkit.settlement.Delivery`.
 
-    One that has settings has a method `configure(app)` as well, which `broker_for` calls before anything else.
+    One that has settings has a method `configure(app)` as well, which `broker_for` calls before anything else. One that
+    gives up on whoever does not answer a delivery in time has an attribute `consumer_timeout`: how many seconds that
+    is, 0 for never.
     """
 
     async def connect(self) -> None:

@@ -59,7 +59,8 @@ class Observer:
         """A background task of a call raised."""
 
     def message_settled(self, message: Message, settlement: Settlement) -> None:
-        """A message that was handled, alone or in a batch, has been answered; `settlement.state` says how."""
+        """A message that was handled, alone or in a batch, or refused, has been answered; `settlement.state` says
+        how."""
 
     def pool_opened(self, pool: WorkerPool) -> None:
         """A pool of workers exists from now on; it replaces one of the same label."""

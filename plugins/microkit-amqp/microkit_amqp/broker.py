@@ -43,6 +43,11 @@ class AmqpBroker:
         """Take the settings of an application."""
         self._settings = self._given or settings_of(app)
 
+    @property
+    def consumer_timeout(self) -> float:
+        """Seconds that a delivery may stay unanswered; 0: for ever."""
+        return self._settings.consumer_timeout
+
     async def connect(self) -> None:
         """Open the connection, with the attempts that the settings allow.
 

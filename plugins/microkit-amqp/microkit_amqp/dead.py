@@ -12,7 +12,7 @@ from typing import Any
 from microkit.broker import ATTEMPT, FIRST_SEEN, LAST_RETRY, ORIGIN, REASON, DeadLetter
 
 from .link import Link
-from .properties import DIED, EXPIRES, as_published, copied_properties
+from .properties import DIED, DUE, EXPIRES, as_published, copied_properties, now_ms
 from .publisher import Publisher
 
 _logger = logging.getLogger("microkit.amqp")
@@ -127,7 +127,8 @@ async def redrive(link: Link, publisher: Publisher, dead: str, queue: str, ids: 
                 continue
             properties = raw.header.properties
             headers = {name: each for name, each in (properties.headers or {}).items() if name not in _OF_THE_DEAD}
-            await publisher.publish("", queue, raw.body, copied_properties(properties, headers), mandatory=True)
+            copy = copied_properties(properties, headers, **{DUE: now_ms()})
+            await publisher.publish("", queue, raw.body, copy, mandatory=True)
             await messages.take(raw)
             moved += 1
     return moved

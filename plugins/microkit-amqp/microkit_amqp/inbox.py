@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from microkit.broker import ATTEMPT, FIRST_SEEN, LAST_RETRY, ORIGIN, REASON, OnMessage, QueueSpec
 from microkit.messages import Message
 
-from .properties import DIED, EVENT, EXPIRES, copied_properties, now_ms, without_brokers
+from .properties import DIED, DUE, EVENT, EXPIRES, copied_properties, now_ms, published_at, without_brokers
 
 if TYPE_CHECKING:
     from microkit._bridge import AsyncioLoop
@@ -44,6 +44,7 @@ class AmqpDelivery:
             ATTEMPT: attempt,
             FIRST_SEEN: first,
             LAST_RETRY: now_ms(),
+            DUE: now_ms(),
             REASON: reason,
             EVENT: self.inbox.name(self),
         }
@@ -144,6 +145,7 @@ class Inbox:
             message_id=properties.message_id,
             correlation_id=properties.correlation_id or "",
             reply_to=properties.reply_to or "",
+            published_at=published_at(properties),
         )
         self._hand_on(message, delivery)
 

@@ -16,8 +16,12 @@ DIED = "x-microkit-died"
 """Headers of copies: the event's name, which their own routing key is not any more; when nobody wants the message any
 more and when it died, in integer milliseconds since the epoch."""
 
+DUE = "x-microkit-due"
+"""Header of all messages: when it was published or is to be delivered, in integer milliseconds since the epoch. The
+property `timestamp` has whole seconds."""
+
 _BROKERS = ("x-death", "x-delivery-count", "x-first-death", "x-last-death", "x-delay", "x-acquired-count")
-_OURS = frozenset({ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, ORIGIN, EVENT, EXPIRES, DIED})
+_OURS = frozenset({ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, ORIGIN, EVENT, EXPIRES, DIED, DUE})
 PERSISTENT = 2
 
 
@@ -40,7 +44,7 @@ def wire_properties(message: OutgoingMessage, **headers: Any) -> Any:
     """
     from pamqp.commands import Basic
 
-    sent = {**message.headers, **headers}
+    sent = {**message.headers, **headers, DUE: now_ms()}
     if message.expires is not None:
         # No property `expiration`: the broker would make a dead letter of it, or keep it behind others that last.
         sent[EXPIRES] = now_ms() + int(message.expires * 1000)
@@ -59,6 +63,14 @@ def wire_properties(message: OutgoingMessage, **headers: Any) -> Any:
 def _header(value: Any) -> Any:
     # AMQP's floats have 32 bits in this library: a time would be off by minutes.
     return repr(value) if isinstance(value, float) else value
+
+
+def published_at(properties: Any) -> float | None:
+    """When a message was published or became due, in seconds since the epoch; None if its publisher does not say."""
+    due = (properties.headers or {}).get(DUE)
+    if isinstance(due, int):
+        return due / 1000
+    return properties.timestamp.timestamp() if properties.timestamp is not None else None
 
 
 def copied_properties(properties: Any, headers: Mapping[str, Any], **extra: Any) -> Any:

@@ -9,6 +9,7 @@ from microkit.broker import QueueSpec, Unroutable
 
 from .declare import declare
 from .link import Link
+from .properties import DUE, now_ms
 from .publisher import Publisher
 from .topology import (
     DELAYED,
@@ -61,21 +62,24 @@ class Retries:
         milliseconds = math.ceil(delay * 1000)
         if milliseconds <= 0:
             return await self._publisher.publish("", queue, body, properties, mandatory=True)
+        route = None
+        if not self._by_plugin and not exclusive:
+            route = None if has_own_queue(milliseconds) else level_route(queue, milliseconds)
+            if route is None:
+                milliseconds = rounded_up(milliseconds)
+        properties.headers = {**(properties.headers or {}), DUE: now_ms() + milliseconds}
         if self._by_plugin:
-            properties.headers = {**(properties.headers or {}), "x-delay": milliseconds}
+            properties.headers["x-delay"] = milliseconds
             # Not mandatory: the plugin cannot route before the time has come, and returns every such message.
             return await self._ensured(
                 ("plugin", queue), delayed_topology(queue), DELAYED, queue, body, properties, mandatory=False
             )
-        route = None if exclusive or has_own_queue(milliseconds) else level_route(queue, milliseconds)
         if route is not None:
             levels = level_topology() if "levels" not in self._declared else Topology()
             topology = levels + Topology(binds=(level_bind(queue),))
             await self._ensured(("levels", queue), topology, *route, body, properties)
             self._declared.add("levels")
             return None
-        if not exclusive:
-            milliseconds = rounded_up(milliseconds)
         waiting: Queue = retry_queue(queue, milliseconds, exclusive=exclusive)
         self.delays.setdefault(queue, set()).add(waiting.name)
         return await self._ensured(waiting.name, Topology(queues=(waiting,)), "", waiting.name, body, properties)

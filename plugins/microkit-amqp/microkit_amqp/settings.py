@@ -25,6 +25,8 @@ class AmqpSettings:
         ack_delay: seconds that an ack may wait for others.
         delivery_limit: deliveries of a message without an answer, such as by processes that crash, before the broker
             puts it to the dead letters.
+        consumer_timeout: seconds after which the broker gives up on a consumer that has not answered a delivery, as the
+            broker is configured (`consumer_timeout`); who consumes warns before. 0: never.
         delayed_exchange: delay messages by the broker's plugin rabbitmq_delayed_message_exchange instead of queues.
         rpc_wire: how remote procedures are called and served: `nameko`, or `ufw` for micro-framework.
         rpc_timeout: seconds that a call of a stand-alone client may take, if it says nothing else.
@@ -42,6 +44,7 @@ class AmqpSettings:
     ack_batch: int = 64
     ack_delay: float = 0.005
     delivery_limit: int = 20
+    consumer_timeout: float = 1800.0
     delayed_exchange: bool = False
     rpc_wire: str = "nameko"
     rpc_timeout: float = 30.0
@@ -56,8 +59,8 @@ class AmqpSettings:
             raise ValueError("connect_attempts, publish_window, ack_batch and delivery_limit must be at least 1")
         if not (self.connect_timeout > 0 and self.publish_timeout > 0 and self.rpc_timeout > 0):
             raise ValueError("connect_timeout, publish_timeout and rpc_timeout must be over 0 seconds")
-        if self.ack_delay < 0:
-            raise ValueError("ack_delay must be 0 or more seconds")
+        if self.ack_delay < 0 or self.consumer_timeout < 0:
+            raise ValueError("ack_delay and consumer_timeout must be 0 or more seconds")
 
 
 def settings_of(app: Any) -> AmqpSettings:

@@ -10,7 +10,7 @@ import pytest
 
 from microkit.broker import OutgoingMessage, QueueSpec, QueueState, Unroutable
 from microkit.errors import PublicError, StartupError, StatusCode
-from microkit_amqp import AmqpBroker
+from microkit_amqp import AmqpBroker, AmqpSettings
 
 from .conftest import Connect, Mailbox, until
 from .rabbit import Rabbit
@@ -321,3 +321,64 @@ async def test_a_user_without_permission_is_told_what_to_do(
     broker = await connect(f"amqp://poor:poor@127.0.0.1:{rabbit.port}/{vhost}")
     with pytest.raises(StartupError, match="Give the user permission"):
         await broker.subscribe(ORDERS, 10, mailbox)
+
+
+@pytest.mark.feature("FX-26")
+async def test_messages_tell_when_they_were_published_or_became_due(broker: AmqpBroker, mailbox: Mailbox) -> None:
+    await broker.subscribe(ORDERS, 10, mailbox)
+
+    async def lateness(due: float) -> float:
+        taken = await mailbox.take()
+        assert taken.message.published_at is not None
+        await taken.ack()
+        return taken.message.published_at - due
+
+    await broker.publish("shop", "order_placed", OutgoingMessage(b"1"))
+    assert abs(await lateness(time.time())) < 0.5
+    for delay in (0.2, 0.234):  # one that has a queue of its own, and one that shares the levels
+        await broker.send("orders", OutgoingMessage(b"1", delay=delay))
+        assert abs(await lateness(time.time() + delay)) < 0.3
+    await broker.publish("shop", "order_placed", OutgoingMessage(b"1", delay=0.5))
+    taken, now = await mailbox.take(), time.time()
+    assert taken.message.published_at == pytest.approx(now, abs=0.3)
+    await anyio.sleep(0.4)
+    await taken.delivery.store_retry(0.5, 2, "again")
+    await taken.ack()
+    taken, now = await mailbox.take(), time.time()
+    assert taken.message.published_at == pytest.approx(now, abs=0.3)
+    await anyio.sleep(0.4)
+    await taken.delivery.store_dead("no")
+    await taken.ack()
+    await anyio.sleep(0.1)
+    now = time.time()
+    assert await broker.redrive("orders") == 1
+    assert abs(await lateness(now)) < 0.3
+
+
+@pytest.mark.feature("FX-26")
+async def test_the_timestamp_of_others_tells_when_they_published(broker: AmqpBroker, mailbox: Mailbox) -> None:
+    from datetime import UTC, datetime
+
+    from pamqp.commands import Basic
+
+    await broker.subscribe(ORDERS, 10, mailbox)
+    loop, core = broker._open()
+
+    async def publish(moment: datetime | None) -> None:
+        channel = await core.link.channel()
+        await channel.basic_publish(b"1", routing_key="orders", properties=Basic.Properties(timestamp=moment))
+
+    moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    for each, expected in ((moment, moment.timestamp()), (None, None)):
+        await loop.run(publish, each)
+        taken = await mailbox.take()
+        assert taken.message.published_at == expected
+        await taken.ack()
+
+
+@pytest.mark.feature("FX-32")
+def test_a_broker_tells_when_rabbitmq_gives_up_on_a_consumer() -> None:
+    assert AmqpBroker("amqp://localhost").consumer_timeout == 1800
+    assert AmqpBroker("amqp://localhost", AmqpSettings(consumer_timeout=60)).consumer_timeout == 60
+    with pytest.raises(ValueError, match="consumer_timeout"):
+        AmqpSettings(consumer_timeout=-1)

@@ -12,13 +12,14 @@ import anyio
 from microkit import Batch, ConfigurationError, Kind, Message, Reply, StatusCode
 from microkit.broker import Broker, QueueSpec, Subscription
 from microkit.dispatch import handle_batch, handle_message
+from microkit.observe import settled
 from microkit.settlement import Delivery, Settlement
 
 from .context import pools_of
 from .layers import count
 from .procedures import ProcedureServer
 from .queues import BrokerProcedure, queue_of
-from .watch import Watch
+from .watch import Watch, name_of
 
 if TYPE_CHECKING:
     from microkit import App
@@ -63,7 +64,8 @@ class Consumers:
         started = anyio.Event()
         process.tasks.start_soon(self._serve, started)
         await started.wait()
-        self._watch = Watch(self, settings.consumer_timeout, settings.loop_block_warning)
+        timeout = settings.consumer_timeout
+        self._watch = Watch(self, getattr(broker, "consumer_timeout", 0.0) if timeout is None else timeout)
         self._group.start_soon(self._watch.run)
         for plan, queue in queues:
             pool = self._pools.of(plan)
@@ -160,19 +162,20 @@ class Running:
         plan: whose handler it is.
         settlements: of the messages.
         message_ids: for logs.
+        since: when the first of them was delivered: its broker counts the time that it waits for a worker, too.
     """
 
-    def __init__(self, plan: Plan, settlements: list[Settlement], message_ids: str) -> None:
+    def __init__(self, plan: Plan, settlements: list[Settlement], message_ids: str, since: float) -> None:
         self.plan = plan
         self.settlements = settlements
         self.message_ids = message_ids
-        self.since = anyio.current_time()
+        self.since = since
         self.warned = False
 
     @property
     def what(self) -> str:
         """The handler, for logs."""
-        return f"{self.plan.endpoint.name} ({self.plan.address})"
+        return name_of(self.plan)
 
 
 class Consumer:
@@ -196,7 +199,7 @@ class Consumer:
     def on_message(self, message: Message, delivery: Delivery) -> None:
         """Take a delivery; never waits."""
         self._prepare(message, delivery)
-        self.server.spawn(self._handle, message)
+        self.server.spawn(self._handle, message, anyio.current_time())
 
     def _prepare(self, message: Message, delivery: Delivery) -> Settlement:
         message.app, message.plan = self.plan.app, self.plan
@@ -204,7 +207,7 @@ class Consumer:
         message.settlement = Settlement.of(self.plan, delivery)
         return message.settlement
 
-    async def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message, since: float) -> None:
         settlement = message.settlement
         assert settlement is not None
         try:
@@ -215,7 +218,7 @@ class Consumer:
         except BaseException:
             await settlement.give_back()
             raise
-        running = Running(self.plan, [settlement], message.message_id or "")
+        running = Running(self.plan, [settlement], message.message_id or "", since)
         return await self._run(message, running)
 
     async def _run(self, call: Any, running: Running) -> None:
@@ -244,12 +247,14 @@ class Consumer:
         settlement.start()
         settlement.decide_dead(reason)
         await settlement.finish(message, Reply(status=StatusCode.RESOURCE_EXHAUSTED))
+        settled(message)
 
 
 class _Gathering:
     """Messages that become a batch."""
 
     def __init__(self) -> None:
+        self.since = anyio.current_time()
         self.messages: list[Message] = []
         self.full: anyio.Event | None = None
 
@@ -273,6 +278,8 @@ class BatchConsumer(Consumer):
             self.server.spawn(self._refuse, message)
             return
         batch = self._gathering
+        if not batch.messages:
+            batch.since = anyio.current_time()
         batch.messages.append(message)
         if len(batch.messages) == 1:
             self.server.spawn(self._collect, batch)
@@ -300,7 +307,7 @@ class BatchConsumer(Consumer):
         batch = Batch(messages, queue=self.queue.name, source=first.source, name=first.name)
         batch.app, batch.plan = self.plan.app, self.plan
         return await self._run(
-            batch, Running(self.plan, settlements, f"{first.message_id} and {len(messages) - 1} more")
+            batch, Running(self.plan, settlements, f"{first.message_id} and {len(messages) - 1} more", gathering.since)
         )
 
     def _complete(self, gathering: _Gathering) -> None:

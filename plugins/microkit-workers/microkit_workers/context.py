@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from microkit import ConfigurationError, Router
+from microkit.observe import WorkerPool, tell
 from microkit.routing.groups import Included
 
 from .pool import Pool
@@ -27,7 +28,7 @@ class RunnerContext(Router):
         routes: to begin with.
         worker_mode: `async`, `thread`, `greedy_thread` or `process`; None: by the settings.
         max_workers: calls at a time; None: by the settings.
-        context_metric_label: for logs and metrics; None: `context_<number>`.
+        context_metric_label: for logs and metrics, one for each context; None: `context_<number>`.
         max_tasks_per_child: calls after which a child process is replaced, 0 for never; None: by the settings.
         middleware: for the calls of this context; first is outermost.
 
@@ -101,10 +102,28 @@ class Pools:
         """Every pool that a binding uses, in the order of their contexts."""
         return list(dict.fromkeys(self.of(plan) for plan in self.app.table.plans if plan.ingress))
 
+    def uses_workers(self, plan: Plan) -> bool:
+        """Whether the calls of a plan wait for a worker of their pool, whatever their ingress."""
+        return self.in_context(plan) or plan.ingress == "consumers"
+
     def open(self) -> None:
-        """Begin anew."""
+        """Begin anew, and tell the observers of the pools.
+
+        Raises:
+            ConfigurationError: two contexts have the same label.
+        """
         for pool in {self.default, *self._of_context.values()}:
             pool.open()
+        opened: dict[str, WorkerPool] = {}
+        for pool in dict.fromkeys(self.of(plan) for plan in self.app.table.plans if plan.context):
+            if opened.setdefault(pool.label, pool) is not pool:
+                raise ConfigurationError(
+                    f"Two pools of workers have the label {pool.label!r}, so nobody could tell them apart. Give each "
+                    f"context a context_metric_label of its own ('default' is what belongs to none)."
+                )
+        for observer in self.app.observers:
+            for pool in opened.values():
+                tell(observer.pool_opened, pool)
 
     def _walk(self, group: Router, pool: Pool) -> Iterator[tuple[Router, Pool]]:
         yield group, pool

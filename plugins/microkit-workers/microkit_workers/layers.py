@@ -37,6 +37,8 @@ def furnish(plan: Plan) -> None:
         return
     options = plan.options
     pool = pools.of(plan)
+    if pools.uses_workers(plan):
+        plan.context = pool.label
     if pools.in_context(plan):
         _use_workers(plan, pool)
     if options.get("worker_class") is not None:

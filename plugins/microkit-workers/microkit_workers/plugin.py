@@ -26,10 +26,12 @@ from .dependencies import Configuration, configuration_of
 from .executors import EXECUTORS
 from .layers import furnish
 from .outbox import Outbox
+from .process import place
 from .process.pool import running_processes
 from .queues import BrokerProcedure, Queue
 from .routes import Route
 from .settings import WorkersSettings
+from .watch import watched_loop
 from .wire import connected_broker, rpc_wire
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ def microkit_lifespan(app: App) -> AbstractAsyncContextManager[None]:
 async def _running(app: App) -> AsyncGenerator[None]:
     pools = pools_of(app)
     pools.open()
+    block = pools.settings.loop_block_warning
     used = dict.fromkeys(pools.of(plan) for plan in app.table.plans if plan.remote is not None)
-    async with running_processes(app, list(used)):
+    async with watched_loop(app, 0 if place.inside else block), running_processes(app, list(used)):
         yield

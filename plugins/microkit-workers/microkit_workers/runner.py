@@ -15,6 +15,7 @@ from .process.source import Recipe
 from .routes import Route
 from .settings import WorkersSettings
 
+_METRICS = {"HOST": "host", "PORT": "port"}
 _SETTINGS = {
     "AMQP_URI": "broker",
     "BROKER": "broker",
@@ -31,12 +32,13 @@ class Runner:
     Args:
         contexts: groups of routes; a plain list of routes is one context.
         config: `AMQP_URI` (URL of the broker; `memory://` without it), `SERVICE_NAME`, `MAX_WORKERS`, `WORKER_MODE`,
-            `MAX_TASKS_PER_CHILD`; settings of this plugin by their own names; and what `Config` is to give beside
+            `MAX_TASKS_PER_CHILD`; `ENABLE_METRICS`, with `METRICS = {"HOST": "0.0.0.0", "PORT": 8000}`, for which
+            microkit-metrics is needed; settings of this plugin by their own names; and what `Config` is to give beside
             them, in capital letters.
         options: further arguments of `App`.
 
     Raises:
-        ConfigurationError: a key of the configuration is unknown.
+        ConfigurationError: a key of the configuration is unknown, or has no such value.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Runner:
         if settings.get("worker_mode") == "asyncio":  # the seed's undocumented name
             settings["worker_mode"] = "async"
         name = settings.get("service") or options.pop("name", "app")
-        options["settings"] = {**options.get("settings", {}), "workers": settings}
+        options["settings"] = {**_metrics(given), **options.get("settings", {}), "workers": settings}
         self.app = App(name=name, **options)
         self.config = Configuration(given)
         self.contexts: list[RunnerContext] = []
@@ -90,6 +92,19 @@ class Runner:
             SystemExit: it could not start; the reason was printed.
         """
         self.app.run(**options)
+
+
+def _metrics(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the plugin that serves metrics. Without it, the start says that they belong to nobody."""
+    enabled, wanted = given.get("ENABLE_METRICS", False), given.get("METRICS", {})
+    if not isinstance(enabled, bool):
+        raise ConfigurationError(f"ENABLE_METRICS must be True or False, not {enabled!r}.")
+    if not isinstance(wanted, Mapping) or not set(wanted) <= set(_METRICS):
+        raise ConfigurationError(f"METRICS must be a mapping with HOST and PORT, not {wanted!r}.")
+    if not enabled:
+        return {}
+    where = {"HOST": "0.0.0.0", "PORT": 8000, **wanted}  # noqa: S104 -- the seed's defaults, documented as such
+    return {"metrics": {_METRICS[key]: value for key, value in where.items()}}
 
 
 def _own_settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class WorkersSettings:
         prefetch_factor: messages taken from each queue at a time, per worker of its context.
         max_message_size: bytes; larger ones go to the dead letters.
         connect_patience: seconds to wait for a broker that cannot be reached at start; negative: without limit.
-        consumer_timeout: seconds after which the broker gives up on a consumer that has not answered (RabbitMQ: 1800);
-            a warning comes at 80 percent of it. 0: no warning.
+        consumer_timeout: seconds after which the broker gives up on a consumer that has not answered; a warning comes
+            at 80 percent of it. None: as the broker says; 0: no warning.
         loop_block_warning: seconds that a handler may block the event loop before that is reported; 0: no watch.
         rpc_timeout: seconds that a call of a remote procedure waits, unless the caller says otherwise.
         batch_size: messages at most in one call of a binding with `batch=True`.
@@ -40,8 +40,8 @@ class WorkersSettings:
     prefetch_factor: float = 1.0
     max_message_size: int = 16 * 1024 * 1024
     connect_patience: float = 15.0
-    consumer_timeout: float = 1800.0
-    loop_block_warning: float = 1.0
+    consumer_timeout: float | None = None
+    loop_block_warning: float = 0.0
     rpc_timeout: float = 30.0
     batch_size: int = 100
     batch_wait: float = 0.1
@@ -59,5 +59,5 @@ class WorkersSettings:
         for name in ("prefetch_factor", "rpc_timeout", "batch_wait", "child_start_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be over 0")
-        if self.consumer_timeout < 0 or self.loop_block_warning < 0:
+        if (self.consumer_timeout or 0) < 0 or self.loop_block_warning < 0:
             raise ValueError("consumer_timeout and loop_block_warning must not be negative; 0 turns them off")

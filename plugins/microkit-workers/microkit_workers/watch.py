@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,55 +16,47 @@ import anyio
 from microkit.annotations import unwrap
 
 if TYPE_CHECKING:
+    from microkit import App
+    from microkit.plan import Plan
+
     from .consumers import Consumers
 
 _logger = logging.getLogger("microkit.workers")
 _NEAR = 0.8
 
 
+def name_of(plan: Plan) -> str:
+    """The handler of a plan, for logs."""
+    return f"{plan.endpoint.name} ({plan.address})"
+
+
 class Watch:
-    """Looks at running messages from time to time, and at the event loop from a thread of its own.
+    """Looks at running messages from time to time.
 
     Args:
         consumers: the ingress.
-        consumer_timeout: seconds after which the broker gives up on an unanswered message; 0: none.
-        block_warning: seconds that the event loop may be blocked before it is reported; 0: no watch.
+        consumer_timeout: seconds after which the broker gives up on an unanswered message; 0: never.
     """
 
-    def __init__(self, consumers: Consumers, consumer_timeout: float, block_warning: float) -> None:
+    def __init__(self, consumers: Consumers, consumer_timeout: float) -> None:
         self._consumers = consumers
         self._timeout = consumer_timeout
-        self._block = block_warning
-        self._interval = min(10.0, *(each / 4 for each in (consumer_timeout * _NEAR, block_warning) if each)) if (
-            consumer_timeout or block_warning
-        ) else 10.0  # fmt: skip
-        self._beat = time.monotonic()
-        self._ended = threading.Event()
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Watch until `stop`."""
-        if self._block:
-            watcher = threading.Thread(
-                target=self._watch_loop, args=(threading.get_ident(),), name="microkit-watch", daemon=True
-            )
-            watcher.start()
-        try:
-            with self._scope:
-                while True:
-                    self._beat = time.monotonic()
-                    self._look_at_messages()
-                    await anyio.sleep(self._interval)
-        finally:
-            self._ended.set()
+        if not self._timeout:
+            return
+        with self._scope:
+            while True:
+                self._look()
+                await anyio.sleep(min(10.0, self._timeout * (1 - _NEAR) / 4))
 
     def stop(self) -> None:
         """End it."""
         self._scope.cancel()
 
-    def _look_at_messages(self) -> None:
-        if not self._timeout:
-            return
+    def _look(self) -> None:
         now = anyio.current_time()
         for each in self._consumers.running.values():
             if not each.warned and now - each.since > self._timeout * _NEAR:
@@ -76,26 +70,66 @@ class Watch:
                     self._timeout,
                 )
 
-    # -- in the thread -------------------------------------------------------------------------------------------------
 
-    def _watch_loop(self, loop_thread: int) -> None:
+@asynccontextmanager
+async def watched_loop(app: App, block: float) -> AsyncGenerator[None]:
+    """Watch the event loop from a thread while the block runs, and report handlers of any kind that block it.
+
+    Args:
+        app: whose handlers they are.
+        block: seconds that the loop may be blocked; 0: no watch.
+    """
+    if not block:
+        yield
+        return
+    watch = _LoopWatch(app, block)
+    thread = threading.Thread(target=watch.look, name="microkit-watch", daemon=True)
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch.beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            watch.ended.set()
+            group.cancel_scope.cancel()
+
+
+class _LoopWatch:
+    # The loop gives a sign of life several times within the permitted time; the thread looks for them.
+    def __init__(self, app: App, block: float) -> None:
+        self._app = app
+        self._block = block
+        self._interval = block / 4
+        self._beat = time.monotonic()
+        self._loop_thread = threading.get_ident()
+        self.ended = threading.Event()
+
+    async def beat(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await anyio.sleep(self._interval)
+
+    def look(self) -> None:
         reported = 0.0
-        while not self._ended.wait(self._block / 4):
+        while not self.ended.wait(self._interval):
             beat = self._beat
             late = time.monotonic() - beat - self._interval
             if late < self._block or beat == reported:
                 continue
             reported = beat  # once for each time that it is blocked
-            frame = sys._current_frames().get(loop_thread)
+            frame = sys._current_frames().get(self._loop_thread)
             if frame is not None:
                 _logger.warning("the event loop has been blocked for %.1f s %s", late, self._culprit(frame))
 
     def _culprit(self, frame: Any) -> str:
-        stack = list(traceback.walk_stack(frame))
-        codes = {getattr(unwrap(each.plan.endpoint.handler), "__code__", None): each.what
-                 for each in list(self._consumers.running.values())}  # fmt: skip
+        names = {_code(plan): name_of(plan) for plan in self._app.table.plans if plan.ingress}
         place = f"at {frame.f_code.co_filename}:{frame.f_lineno}"
-        for each, _ in stack:
-            if each.f_code in codes:
-                return f"by {codes[each.f_code]}, {place}"
+        for each, _ in traceback.walk_stack(frame):
+            if each.f_code in names:
+                return f"by {names[each.f_code]}, {place}"
         return place
+
+
+def _code(plan: Plan) -> Any:
+    handler = unwrap(plan.endpoint.handler)
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)

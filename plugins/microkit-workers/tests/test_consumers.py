@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import anyio
 import pytest
 
-from microkit import App, Event, Header, StartupError
+from microkit import App, Event, Header, Kind, Request, StartupError, hookimpl
 from microkit.broker import Broker, OutgoingMessage
 from microkit.errors import alone
 from microkit.host import Host
@@ -101,6 +102,36 @@ async def test_a_warning_comes_before_the_broker_gives_up_on_a_consumer(
 
 @pytest.mark.anyio
 @pytest.mark.feature("FX-32")
+@pytest.mark.parametrize("setting", [None, 0.0])
+async def test_the_brokers_own_timeout_is_warned_of_unless_that_is_switched_off(
+    serving: Any, until: Any, caplog: pytest.LogCaptureFixture, setting: float | None
+) -> None:
+    class Impatient(MemoryBroker):
+        consumer_timeout = 0.5
+
+    class Plugin:
+        @hookimpl
+        def microkit_transports(self) -> TransportSpec:
+            return TransportSpec("impatient", Kind(0), broker=Impatient.from_url, schemes=("impatient",))
+
+    settings = {"broker": "impatient://", "consumer_timeout": setting, "max_workers": 1, "prefetch_factor": 2}
+    app, done = App(plugins=[Plugin()], settings={"workers": settings}), list[int]()
+
+    @app.on(Event("a", "b"))
+    async def slow(payload: int) -> None:
+        await anyio.sleep(0.3)
+        done.append(payload)
+
+    async with serving(app) as service:
+        await service.publish("a", "b", 1, message_id="m1")
+        await service.publish("a", "b", 2, message_id="m2")  # the time that it waits for the worker counts
+        await until(lambda: done == [1, 2])
+    assert ("has been working on message m2" in caplog.text) is (setting is None)
+    assert "message m1" not in caplog.text
+
+
+@pytest.mark.anyio
+@pytest.mark.feature("FX-32")
 async def test_a_handler_that_blocks_the_event_loop_is_named(
     make_app: MakeApp, serving: Any, until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,6 +147,40 @@ async def test_a_handler_that_blocks_the_event_loop_is_named(
         await until(lambda: "the event loop has been blocked" in caplog.text)
     assert ".blocking (a/b), at " in caplog.text
     assert "test_consumers.py" in caplog.text
+
+
+@pytest.mark.anyio
+@pytest.mark.feature("FX-32")
+async def test_handlers_of_other_kinds_that_block_the_event_loop_are_named_once_each_time(
+    until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(settings={"workers": {"loop_block_warning": 0.1}})
+
+    def compute() -> None:
+        time.sleep(0.4)
+
+    @app.get("/report")
+    async def report() -> str:
+        compute()
+        return "done"
+
+    async with app.started():
+        for times in (1, 2):
+            await anyio.sleep(0.1)
+            await app.handle(Request("GET", "/report"))
+            assert caplog.text.count("the event loop has been blocked") == times
+    assert caplog.text.count(".report (GET /report), at ") == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.feature("FX-32")
+async def test_the_event_loop_is_not_watched_unless_that_is_switched_on() -> None:
+    async with App().started():
+        assert "microkit-watch" not in {each.name for each in threading.enumerate()}
+    async with App(settings={"workers": {"loop_block_warning": 0.01}}).started():
+        assert "microkit-watch" in {each.name for each in threading.enumerate()}
+    await anyio.sleep(0.1)
+    assert "microkit-watch" not in {each.name for each in threading.enumerate()}
 
 
 class Unreachable(MemoryBroker):

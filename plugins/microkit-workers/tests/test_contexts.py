@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from microkit import App, Call, ConfigurationError, Depends, Event, Kind, Reply, Router
+from microkit import App, Call, ConfigurationError, Depends, Event, Kind, Reply, Router, hookimpl
+from microkit.observe import Observer, WorkerPool
 from microkit_workers import EventListener, Route, RunnerContext, TimeEntrypoint
 from microkit_workers.context import pools_of
 
@@ -234,3 +235,54 @@ async def test_the_event_loop_goes_on_while_all_workers_are_busy(make_app: MakeA
             beats.append(anyio.current_time())
             await anyio.sleep(0.01)
         assert max(b - a for a, b in pairwise(beats)) < 0.2
+
+
+class Watching(Observer):
+    """Notes the pools that it is told of."""
+
+    def __init__(self) -> None:
+        self.pools = list[WorkerPool]()
+
+    def pool_opened(self, pool: WorkerPool) -> None:
+        self.pools.append(pool)
+
+
+@pytest.mark.anyio
+@pytest.mark.feature("F002-23")
+async def test_observers_are_told_of_the_pools_that_are_used_at_each_start() -> None:
+    watching = Watching()
+
+    class Plugin:
+        @hookimpl
+        def microkit_observers(self, app: App) -> Observer:
+            return watching
+
+    app, context = App(plugins=[Plugin()]), RunnerContext([], "thread", 2, "outer")
+    context.on(Event("a", "b"))(lambda payload: None)
+    context.every(3600)(lambda: None)
+    app.include(context)
+    app.get("/")(lambda: None)
+    for start in (1, 2):
+        async with app.started():
+            (pool,) = watching.pools[start - 1 :]
+            assert (pool.label, pool.mode, pool.size, pool.running, pool.waiting) == ("outer", "thread", 2, 0, 0)
+    assert sorted((plan.kind.name, plan.context) for plan in app.table.plans if plan.ingress) == [
+        ("HTTP", ""),
+        ("MESSAGE", "outer"),
+        ("TICK", "outer"),
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.feature("F002-23")
+@pytest.mark.parametrize("label", ["mails", "default"])
+async def test_labels_that_tell_no_pools_apart_are_refused(label: str) -> None:
+    app = App()
+    for name in (label, "mails"):
+        context = RunnerContext(context_metric_label=name)
+        context.on(Event("a", name + str(id(context))))(lambda payload: None)
+        app.include(context)
+    app.on(Event("a", "c"))(lambda payload: None)
+    with pytest.raises(ConfigurationError, match=f"have the label '{label}'"):
+        async with app.started():
+            pass

@@ -341,3 +341,84 @@ async def test_consumers_come_and_go_while_messages_flow(tmp_path: Path) -> None
                 for number in range(300):
                     await broker.send("work", _text(number))
         assert sorted(int(body) for body in got) == list(range(300))
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "headers = '{half'",
+        "headers = '[1]'",
+        "headers = x'7b7d'",
+        """headers = '{"x-microkit-attempt": "two"}'""",
+        "headers = CAST(x'ff' AS TEXT)",
+        "content_type = CAST(x'ff' AS TEXT)",
+        "content_type = x'00'",
+        "body = 'a text'",
+        "expires = 'never'",
+    ],
+)
+async def test_a_damaged_message_goes_to_the_dead_letters_and_the_others_go_on(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.db"
+    async with _broker(path) as broker:
+        await (await Inbox().on(broker, _QUEUE)).cancel()
+        for number in range(3):
+            await broker.send("work", OutgoingMessage(b"%d" % number, headers={"n": 1}, message_id=f"id {number}"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute(f"UPDATE messages SET {damage} WHERE message_id = 'id 1'")
+        inbox = await Inbox().on(broker, _QUEUE)
+        assert [each.body for each in await inbox.take_and_ack(2)] == [b"0", b"2"]
+        (letter,) = [each async for each in broker.dead_letters("work")]
+        assert (letter.reason, letter.message.message_id) == ("damaged in the file", "id 1")
+        assert caplog.text.count("message id 1 of queue work is damaged") == 1
+        assert (await broker.state("work")).ready == 0
+        assert await broker.redrive("work") == 1  # what could be read of it
+        (message,) = await inbox.take_and_ack()
+        assert message.body == (b"a text" if "body" in damage else b"1")
+        assert ("x-microkit-damaged-headers" in message.headers) is ("headers" in damage and "7b7d" not in damage)
+        await inbox.quiet()
+
+
+async def test_damage_to_a_message_that_comes_back_too_often_harms_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    async with _broker(path, "delivery_limit=1") as broker:
+        inbox = await Inbox().on(broker, _QUEUE)
+        await broker.send("work", _text("x"))
+        _, delivery = await inbox.take()
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("UPDATE messages SET returns = 5, headers = 'half'")
+        await delivery.give_back()
+        (letter,) = [each async for each in broker.dead_letters("work")]
+        assert letter.reason == "damaged in the file"
+        await broker.send("work", _text("y"))
+        assert (await inbox.take_and_ack())[0].body == b"y"
+
+
+async def test_a_fault_while_claiming_is_told_and_does_not_keep_the_thread_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from microkit_workers.brokers.store import Store
+
+    calls = 0
+
+    def waiting(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise LookupError("a fault")
+
+    async with _broker(tmp_path / "x.db") as broker:
+        inbox, other = await Inbox().on(broker, _QUEUE), QueueSpec("other")
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "waiting", waiting)
+            await broker.send("work", _text("x"))
+            await anyio.sleep(0.5)
+        assert 1 <= calls < 10
+        assert "no message of queue work can be delivered" in caplog.text
+        second = await Inbox().on(broker, other)
+        await broker.send("other", _text("y"))
+        assert (await second.take_and_ack())[0].body == b"y"
+        assert (await inbox.take_and_ack())[0].body == b"x"

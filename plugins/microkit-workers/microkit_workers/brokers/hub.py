@@ -108,6 +108,7 @@ class Hub:
 
     def put(self, queue: Queue, entry: Entry, delay: float = 0.0) -> None:
         """Put a message into a queue, after a delay in seconds."""
+        entry.stored.due = time.time() + max(0.0, delay)
         if delay <= 0:
             queue.append(entry)
             return
@@ -130,7 +131,7 @@ class Hub:
         for letter in chosen:
             dead.remove(letter)
         for letter in chosen:
-            queue.append(Entry(letter.stored.fresh()))
+            self.put(queue, Entry(letter.stored.fresh()))
         return len(chosen)
 
     def wake(self, queue: Queue) -> None:

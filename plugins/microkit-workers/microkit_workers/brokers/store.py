@@ -3,13 +3,14 @@ raises an error of ours has written nothing."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microkit.broker import DeadLetter, QueueSpec, QueueState, Unroutable
+from microkit.broker import ATTEMPT, DeadLetter, QueueSpec, QueueState, Unroutable
 from microkit.codecs import json_dumps, json_loads
 from microkit.errors import PublicError, StatusCode
 
@@ -23,12 +24,17 @@ _INSERT = (
     f"INSERT INTO messages (queue, due, expires, {_FIELDS}) "  # noqa: S608 -- names of columns only
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_SELECT = f"SELECT id, returns, expires, {_FIELDS} FROM messages "  # noqa: S608
+_SELECT = f"SELECT id, returns, expires, due, {_FIELDS} FROM messages "  # noqa: S608
 _BURY = (
     f"INSERT INTO dead (queue, reason, attempts, died_at, {_FIELDS}) "  # noqa: S608
     f"SELECT queue, ?, ?, ?, {_FIELDS} FROM messages WHERE id = ?"
 )
+_BURY_DAMAGED = f"INSERT INTO dead (queue, reason, attempts, died_at, {_FIELDS}) VALUES (?, ?, 1, ?, {'?, ' * 7}?)"  # noqa: S608
+_RAW = ", ".join(f"CAST({each} AS BLOB)" for each in _FIELDS.split(", "))
 _DELIVERY_LIMIT = "delivery limit"
+_DAMAGED_HEADERS = "x-microkit-damaged-headers"
+
+_logger = logging.getLogger("microkit.workers.brokers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +197,45 @@ class Store:
         """The next messages of a queue, oldest first. Those that have expired are dropped."""
         now = time.time()
         while True:
-            rows = self.execute(
-                _SELECT + "WHERE queue = ? AND holder = 0 AND due <= ? ORDER BY due, id LIMIT ?", (queue, now, count)
-            ).fetchall()
-            expired = [row[0] for row in rows if row[2] is not None and row[2] <= now]
+            found = self._messages(
+                "WHERE queue = ? AND holder = 0 AND due <= ? ORDER BY due, id LIMIT ?", (queue, now, count)
+            )
+            expired = [number for number, message in found if message.expires is not None and message.expires <= now]
             if not expired:
-                return [(row[0], stored(row[1], row[2], row[3:])) for row in rows]
+                return found
             self.take(expired)
+
+    def _messages(self, where: str, values: Sequence[Any]) -> list[tuple[int, Stored]]:
+        """Messages by a condition. Those that cannot be read are put to the dead letters."""
+        try:
+            return [_message(row) for row in self.execute(_SELECT + where, values).fetchall()]
+        except (ValueError, sqlite3.Error) as exc:
+            if not _is_damaged(exc):
+                raise
+        found: list[tuple[int, Stored]] = []
+        for (number,) in self.execute("SELECT id FROM messages " + where, values).fetchall():  # noqa: S608
+            try:
+                found.append(_message(self.execute(_SELECT + "WHERE id = ?", (number,)).fetchone()))
+            except (ValueError, sqlite3.Error) as exc:
+                if not _is_damaged(exc):
+                    raise
+                self._bury_damaged(number)
+        return found
+
+    def _bury_damaged(self, id: int) -> None:
+        """Put a message that cannot be read to the dead letters, as far as it can be."""
+        queue, *raw = self.execute(f"SELECT queue, {_RAW} FROM messages WHERE id = ?", (id,)).fetchone()  # noqa: S608
+        *texts, headers, body = raw
+        texts = [each.decode(errors="replace") for each in texts]
+        try:
+            checked = headers.decode()
+            _headers(checked)
+        except ValueError:
+            checked = json_dumps({_DAMAGED_HEADERS: headers.decode(errors="replace")}).decode()
+        _logger.error("message %s of queue %s is damaged in the file; it goes to the dead letters", texts[2], queue)
+        self.execute(_BURY_DAMAGED, (queue, "damaged in the file", time.time(), *texts, checked, body))
+        self._trim_dead(queue)
+        self.take([id])
 
     def hold(self, ids: Iterable[int]) -> None:
         """Mark messages as delivered to this session."""
@@ -240,22 +278,22 @@ class Store:
         self._bury(id, reason, attempts)
 
     def _return(self, condition: str, value: int) -> None:
-        over = self.execute(
-            f"SELECT id, returns, expires, {_FIELDS} FROM messages WHERE {condition} AND returns >= ?",  # noqa: S608
-            (value, self.options.delivery_limit),
-        ).fetchall()
-        for row in over:
-            self._bury(row[0], _DELIVERY_LIMIT, stored(row[1], row[2], row[3:]).attempt)
-            self.execute("DELETE FROM messages WHERE id = ?", (row[0],))
+        over = self._messages(f"WHERE {condition} AND returns >= ?", (value, self.options.delivery_limit))
+        for number, message in over:
+            self._bury(number, _DELIVERY_LIMIT, message.attempt)
+            self.take([number])
         self.execute(f"UPDATE messages SET holder = 0, returns = returns + 1 WHERE {condition}", (value,))  # noqa: S608
 
     def _bury(self, id: int, reason: str, attempts: int) -> None:
         self.execute(_BURY, (reason, attempts, time.time(), id))
         if self.options.max_dead:
+            self._trim_dead(*self.execute("SELECT queue FROM messages WHERE id = ?", (id,)).fetchone())
+
+    def _trim_dead(self, queue: str) -> None:
+        if self.options.max_dead:
             self.execute(
-                "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE queue = (SELECT queue FROM messages WHERE "
-                "id = ?) ORDER BY id DESC LIMIT -1 OFFSET ?)",
-                (id, self.options.max_dead),
+                "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE queue = ? ORDER BY id DESC LIMIT -1 OFFSET ?)",
+                (queue, self.options.max_dead),
             )
 
     # -- dead letters --------------------------------------------------------------------------------------------------
@@ -309,13 +347,19 @@ def encode(message: Stored) -> Row:
     )
 
 
-def stored(returns: int, expires: float | None, fields: Sequence[Any]) -> Stored:
-    """A message of a row's fields."""
+def stored(returns: int, expires: float | None, fields: Sequence[Any], due: float | None = None) -> Stored:
+    """A message of a row's fields.
+
+    Raises:
+        ValueError: they are not what we wrote.
+    """
     source, event, message_id, content_type, correlation_id, reply_to, headers, body = fields
+    if not isinstance(body, bytes) or not all(isinstance(each, str) for each in fields[:-1]):
+        raise ValueError("a field has another type")
     return Stored(
         body,
         content_type,
-        json_loads(headers.encode()) if headers != "{}" else {},
+        _headers(headers) if headers != "{}" else {},
         message_id,
         correlation_id,
         reply_to,
@@ -323,4 +367,24 @@ def stored(returns: int, expires: float | None, fields: Sequence[Any]) -> Stored
         event,
         expires,
         returns,
+        due,
     )
+
+
+def _message(row: Sequence[Any]) -> tuple[int, Stored]:
+    number, returns, expires, due, *fields = row
+    if not isinstance(expires, float | None):
+        raise ValueError("a field has another type")
+    return number, stored(returns, expires, fields, due)
+
+
+def _headers(text: str) -> dict[str, Any]:
+    found = json_loads(text.encode())
+    if not isinstance(found, dict) or not isinstance(found.get(ATTEMPT, 1), int):
+        raise ValueError("the headers are none of ours")
+    return found
+
+
+def _is_damaged(exc: Exception) -> bool:
+    # Text that is no UTF-8 is an error of the module sqlite3, not of SQLite, so it has no code.
+    return isinstance(exc, ValueError) or not hasattr(exc, "sqlite_errorcode")

@@ -24,6 +24,7 @@ class Stored:
         source, event: of an event; empty for what was sent to a queue.
         expires: seconds since the epoch after which it is dropped, or None.
         returns: how often it came back unanswered.
+        due: when it was put into its queue, or was to be delivered after a delay; seconds since the epoch.
     """
 
     body: bytes
@@ -36,6 +37,7 @@ class Stored:
     event: str
     expires: float | None
     returns: int = 0
+    due: float | None = None
 
     @classmethod
     def of(cls, message: OutgoingMessage, source: str = "", event: str = "") -> Stored:
@@ -73,6 +75,7 @@ class Stored:
             message_id=self.message_id,
             correlation_id=self.correlation_id,
             reply_to=self.reply_to,
+            published_at=self.due,
         )
 
     def retry(self, attempt: int, reason: str, delivered_at: float) -> Stored:

@@ -33,6 +33,9 @@ _MOST = 1000
 _RETRY = 0.2
 """Seconds until a file that could not be written is tried again."""
 
+_REST = 1.0
+"""Seconds until a queue is tried again whose messages could not be claimed by a fault of ours."""
+
 _writers: set[Writer] = set()
 _writers_lock = threading.Lock()
 
@@ -249,7 +252,7 @@ class Writer:
             claimed = self._transaction(store, operations, groups)
         except Exception as exc:
             if len(operations) + len(groups) == 1 or is_locked(exc):
-                self._failed(operations, bool(groups), exc)
+                self._failed(operations, groups, exc)
                 return self._hand_over([each for each in operations if each not in self._deferred], [])
             return all(
                 [
@@ -304,14 +307,17 @@ class Writer:
                 consumer.free, consumer.held, consumer.alone = consumer.prefetch, 0, 0
         self._call_soon(self._lost)
 
-    def _failed(self, operations: list[Operation], claiming: bool, exc: Exception) -> None:
+    def _failed(self, operations: list[Operation], groups: list[Group], exc: Exception) -> None:
         if not isinstance(exc, sqlite3.Error):
             for operation in operations:
                 operation.error = exc
+            for group in groups:  # a fault of ours: told, and tried again, but not all the time
+                group.dirty, group.due = False, time.time() + _REST
+                _logger.error("no message of queue %s can be delivered", group.queue, exc_info=exc)
             return
         answers = [operation for operation in operations if operation.settles]
         self._deferred.extend(answers)  # an answer waits until the file can be written again
-        if answers or claiming:
+        if answers or groups:
             self._pause()
         self._complain(exc)
         for operation in operations:

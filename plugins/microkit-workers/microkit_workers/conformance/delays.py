@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
-from microkit.broker import OutgoingMessage
+from microkit.broker import Broker, OutgoingMessage
 
-from .harness import Harness, Inbox, bodies
+from .harness import Harness, Inbox, bodies, eventually
 
 
 class DelayCases(Harness):
@@ -60,6 +62,47 @@ class DelayCases(Harness):
             (message,) = await inbox.take_and_ack()
             assert message.attempt == 2
             assert -0.02 <= anyio.current_time() - start - 0.3 <= self.capabilities.delay_precision
+
+    @pytest.mark.anyio
+    async def test_messages_tell_when_they_were_published_or_became_due(self) -> None:
+        self.need("lag", "delay")
+        queue, precision = self.queue(), self.capabilities.delay_precision
+        async with self.broker() as broker:
+            inbox, now = await Inbox().on(broker, queue), time.time()
+            await broker.publish(queue.source, queue.event, OutgoingMessage(b"now"))
+            message, delivery = await inbox.take()
+            assert message.published_at == pytest.approx(now, abs=precision)
+            await anyio.sleep(0.2)
+            now = time.time()
+            await delivery.store_retry(0.3, 2, "again")
+            await inbox.ack(delivery)
+            (message,) = await inbox.take_and_ack()
+            assert message.published_at == pytest.approx(now + 0.3, abs=precision)
+            now = time.time()
+            await broker.send(queue.name, OutgoingMessage(b"later", delay=0.3))
+            (message,) = await inbox.take_and_ack()
+            assert message.published_at == pytest.approx(now + 0.3, abs=precision)
+
+    @pytest.mark.anyio
+    async def test_a_message_that_is_put_back_from_the_dead_letters_is_published_anew(self) -> None:
+        self.need("lag", "dead letters", "redrive")
+        queue = self.queue()
+        async with self.broker() as broker:
+            inbox = await Inbox().on(broker, queue)
+            await broker.send(queue.name, OutgoingMessage(b"x"))
+            _, delivery = await inbox.take()
+            await delivery.store_dead("no")
+            await inbox.ack(delivery)
+            await eventually(lambda: self._is_dead(broker, queue.name))
+            await anyio.sleep(0.3)
+            now = time.time()
+            assert await broker.redrive(queue.name) == 1
+            (message,) = await inbox.take_and_ack()
+            assert message.published_at is not None
+            assert message.published_at > now - 0.1
+
+    async def _is_dead(self, broker: Broker, queue: str) -> bool:
+        return [each async for each in broker.dead_letters(queue)] != []
 
     @pytest.mark.anyio
     async def test_a_delay_goes_on_while_nobody_is_connected(self) -> None:

@@ -18,8 +18,8 @@ from microkit.broker import Broker, OutgoingMessage, QueueSpec, Subscription
 from microkit.settlement import Delivery
 
 Feature = Literal[
-    "dead letters", "delay", "delivery limit", "exclusive", "expiry", "front", "redelivered", "redrive", "return",
-    "rpc", "single active", "state", "unroutable",
+    "dead letters", "delay", "delivery limit", "exclusive", "expiry", "front", "lag", "redelivered", "redrive",
+    "return", "rpc", "single active", "state", "unroutable",
 ]  # fmt: skip
 
 
@@ -29,7 +29,8 @@ class Capabilities:
 
     Attributes:
         missing: features that it lacks, each with the reason, which the report of the tests shows. `front`: a message
-            that is given back comes before those behind it; `return`: messages are given back one by one.
+            that is given back comes before those behind it; `lag`: messages tell when they were published or became
+            due; `return`: messages are given back one by one.
         delay_precision: seconds that a delayed message may be late.
         delivery_limit: how often a message may come back unanswered.
     """
