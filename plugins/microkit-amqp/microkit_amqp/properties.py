@@ -16,7 +16,10 @@ DIED = "x-microkit-died"
 """Headers of copies: the event's name, which their own routing key is not any more; when nobody wants the message any
 more and when it died, in integer milliseconds since the epoch."""
 
-_BROKERS = ("x-death", "x-delivery-count", "x-first-death", "x-last-death", "x-delay", "x-acquired-count")
+COUNT = "x-delivery-count"
+"""Header that quorum queues add: how often they delivered it before."""
+
+_BROKERS = ("x-death", COUNT, "x-first-death", "x-last-death", "x-delay", "x-acquired-count")
 _OURS = frozenset({ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, ORIGIN, EVENT, EXPIRES, DIED})
 PERSISTENT = 2
 
