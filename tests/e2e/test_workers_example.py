@@ -27,8 +27,11 @@ EXPECTED = [
 @pytest.mark.parametrize("mode", ["thread", "process"])
 @pytest.mark.parametrize("broker", ["memory", "sqlite"])
 def test_the_seeds_example_runs(tmp_path: Path, broker: str, mode: str) -> None:
-    url = "memory://" if broker == "memory" else f"sqlite:///{tmp_path}/jobs.db"
-    output = tmp_path / "output"
+    run_example("memory://" if broker == "memory" else f"sqlite:///{tmp_path}/jobs.db", mode, tmp_path / "output")
+
+
+def run_example(url: str, mode: str, output: Path) -> None:
+    """Run it until all is said that it has to say, and stop it."""
     with output.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "main.py"],

@@ -16,7 +16,9 @@ from microkit.cli import CommandError, load_app
 from microkit.errors import PublicError
 
 from .broker import AmqpBroker
+from .rpc.wire import served_topology
 from .settings import AmqpSettings, settings_of
+from .topology import Topology
 from .topology_text import topology_of, topology_text
 
 
@@ -27,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     topology.add_argument("app", metavar="MODULE:APP", help="the application, such as app:app")
     topology.add_argument("--diff", action="store_true", help="compare with the broker; exit code 1 if it differs")
     topology.add_argument("--declare", action="store_true", help="declare it")
-    topology.add_argument("--url", default="", help="of the broker; otherwise the setting url of amqp")
+    topology.add_argument("--url", default="", help="of the broker; otherwise the one of the application")
     dead = actions.add_parser("dead", help="list dead letters, or put them back")
     dead.add_argument("target", metavar="URL|MODULE:APP", help="a broker, or an application that says which")
     dead.add_argument("--queue", default="", help="of this queue only; needed with a URL, unless --management is given")
@@ -55,14 +57,36 @@ def declared_queues(app: Any) -> list[QueueSpec]:
     return [queue for found in app.plugins.hook.microkit_amqp_queues(app=app) for queue in found or ()]
 
 
+def declared_topology(app: Any, settings: AmqpSettings) -> Topology:
+    """What the queues and the remote procedures of an application need.
+
+    Args:
+        app: the application; it is built.
+        settings: of this plugin.
+    """
+    queues = topology_of(declared_queues(app), settings.delivery_limit)
+    services = [found or {} for found in app.plugins.hook.microkit_amqp_services(app=app)]
+    needed = [
+        served_topology(settings.rpc_wire, service, targets) for found in services for service, targets in found.items()
+    ]
+    return sum(needed, queues)
+
+
+def broker_url(app: Any, settings: AmqpSettings) -> str:
+    """The broker that an application consumes from, as its plugins say, otherwise the setting `url`."""
+    found = [url for url in app.plugins.hook.microkit_amqp_url(app=app) if url]
+    return next((url for url in found if url.partition("://")[0] in ("amqp", "amqps")), settings.url)
+
+
 async def _topology(args: argparse.Namespace) -> int:
     app = load_app(args.app, args.flags)
     settings = settings_of_app(app)
-    topology = topology_of(declared_queues(app), settings.delivery_limit)
+    topology = declared_topology(app, settings)
     if not (args.diff or args.declare):
         print(topology_text(topology))
         return 0
-    broker = AmqpBroker(args.url or settings.url, settings)
+    topology = topology.lasting()
+    broker = AmqpBroker(args.url or broker_url(app, settings), settings)
     await broker.connect()
     try:
         if args.declare:
@@ -91,7 +115,7 @@ async def _dead(args: argparse.Namespace) -> int:
         app = load_app(args.target, args.flags)
         settings = settings_of_app(app)
         settings = replace(settings, management=args.management or settings.management)
-        broker = AmqpBroker(settings.url, settings)
+        broker = AmqpBroker(broker_url(app, settings), settings)
         if not args.queue and not settings.management:
             queues = [queue.name for queue in declared_queues(app)]
     await broker.connect()

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from microkit.broker import ATTEMPT, FIRST_SEEN, LAST_RETRY, ORIGIN, REASON, OnMessage, QueueSpec
+from microkit.broker import ATTEMPT, FIRST_SEEN, LAST_RETRY, ORIGIN, REASON, REDELIVERED, OnMessage, QueueSpec
 from microkit.messages import Message
 
-from .properties import DIED, DUE, EVENT, EXPIRES, copied_properties, now_ms, published_at, without_brokers
+from .properties import (
+    COUNT,
+    DIED,
+    DUE,
+    EVENT,
+    EXPIRES,
+    copied_properties,
+    now_ms,
+    published_at,
+    without_brokers,
+)
 
 if TYPE_CHECKING:
     from microkit._bridge import AsyncioLoop
@@ -134,6 +144,9 @@ class Inbox:
         self._running.add(delivery)
         if ATTEMPT in headers:  # what the broker adds on the way through our own queues is nobody's business
             headers = without_brokers(headers)
+        if raw.delivery.redelivered:
+            count = (properties.headers or {}).get(COUNT)  # which only quorum queues have
+            headers = {**headers, REDELIVERED: count if isinstance(count, int) and count > 0 else 1}
         message = Message(
             raw.body,
             source=self.queue.source,

@@ -20,7 +20,10 @@ DUE = "x-microkit-due"
 """Header of all messages: when it was published or is to be delivered, in integer milliseconds since the epoch. The
 property `timestamp` has whole seconds."""
 
-_BROKERS = ("x-death", "x-delivery-count", "x-first-death", "x-last-death", "x-delay", "x-acquired-count")
+COUNT = "x-delivery-count"
+"""Header that quorum queues add: how often they delivered it before."""
+
+_BROKERS = ("x-death", COUNT, "x-first-death", "x-last-death", "x-delay", "x-acquired-count")
 _OURS = frozenset({ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, ORIGIN, EVENT, EXPIRES, DIED, DUE})
 PERSISTENT = 2
 

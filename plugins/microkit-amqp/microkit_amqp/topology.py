@@ -84,6 +84,15 @@ class Topology:
             (*self.binds, *(each for each in other.binds if each not in self.binds)),
         )
 
+    def lasting(self) -> Topology:
+        """What is left of it while the application does not run: all but its exclusive queues."""
+        gone = {each.name for each in self.queues if each.exclusive}
+        return Topology(
+            self.exchanges,
+            tuple(each for each in self.queues if each.name not in gone),
+            tuple(each for each in self.binds if each.to_exchange or each.destination not in gone),
+        )
+
 
 def events_exchange(source: str) -> Exchange:
     """The exchange of a service's events, as nameko declares it."""

@@ -57,9 +57,7 @@ class Consumers:
         """
         self._app, self._pools = app, pools_of(app)
         settings = self._pools.settings
-        plans = [plan for plan in app.table.plans if plan.ingress == self.name]
-        service = settings.service or app.name
-        queues = _queues([plan for plan in plans if not isinstance(plan.binding.trigger, BrokerProcedure)], service)
+        queues, procedures = consumed(app), served(app)
         broker: Broker = await app.container.get(Broker)
         started = anyio.Event()
         process.tasks.start_soon(self._serve, started)
@@ -71,7 +69,6 @@ class Consumers:
             pool = self._pools.of(plan)
             consumer = (BatchConsumer if plan.kind is Kind.BATCH else Consumer)(self, plan, pool, queue)
             self._subscriptions.append(await broker.subscribe(queue, consumer.prefetch, consumer.on_message))
-        procedures = [plan for plan in plans if isinstance(plan.binding.trigger, BrokerProcedure)]
         if procedures:
             server = ProcedureServer(app, self._pools, self.spawn)
             self._subscriptions += await server.start(procedures)
@@ -139,10 +136,18 @@ async def _cancel(subscription: Subscription) -> None:
         _logger.exception("a subscription could not be cancelled")
 
 
-def _queues(plans: list[Plan], service: str) -> list[tuple[Plan, QueueSpec]]:
+def consumed(app: App) -> list[tuple[Plan, QueueSpec]]:
+    """The queues that an application consumes, each with the plan of its messages. The application is built.
+
+    Raises:
+        ConfigurationError: two bindings have the same queue.
+    """
+    service = pools_of(app).settings.service or app.name
     found: dict[str, Plan] = {}
     queues: list[tuple[Plan, QueueSpec]] = []
-    for plan in plans:
+    for plan in app.table.plans:
+        if plan.ingress != Consumers.name or isinstance(plan.binding.trigger, BrokerProcedure):
+            continue
         queue = queue_of(plan.binding, service)
         if queue.name in found:
             raise ConfigurationError(
@@ -153,6 +158,12 @@ def _queues(plans: list[Plan], service: str) -> list[tuple[Plan, QueueSpec]]:
         found[queue.name] = plan
         queues.append((plan, queue))
     return queues
+
+
+def served(app: App) -> list[Plan]:
+    """The plans of the procedures that an application serves over its broker."""
+    plans = (plan for plan in app.table.plans if plan.ingress == Consumers.name)
+    return [plan for plan in plans if isinstance(plan.binding.trigger, BrokerProcedure)]
 
 
 class Running:

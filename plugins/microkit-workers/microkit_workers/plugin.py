@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from microkit import App, Event, Kind, PluginInfo, Provider, Scope, hookimpl
 from microkit.annotations import Parameter
 from microkit.binding import Binder
-from microkit.broker import Broker, RpcWire
+from microkit.broker import Broker, QueueSpec, RpcWire, TargetInfo
 from microkit.endpoint import Binding, Endpoint
 from microkit.executor import ExecutorSpec
 from microkit.plan import Plan
@@ -20,12 +20,13 @@ from microkit.triggers import Every, Procedure, TriggerSpec
 from .attempt import Attempt, BackOffData
 from .brokers import transports
 from .commands import add_commands
-from .consumers import Consumers
+from .consumers import Consumers, consumed, served
 from .context import Pools, pools_of
 from .dependencies import Configuration, configuration_of
 from .executors import EXECUTORS
 from .layers import furnish
 from .outbox import Outbox
+from .procedures import by_service, target_info
 from .process import place
 from .process.pool import running_processes
 from .queues import BrokerProcedure, Queue
@@ -37,7 +38,7 @@ from .wire import connected_broker, rpc_wire
 if TYPE_CHECKING:
     from microkit.cli import CommandLine
 
-microkit_plugin_info = PluginInfo("workers", kernel=">=0.4,<0.5", hook_api=1, automatic=("consumers",))
+microkit_plugin_info = PluginInfo("workers", after=("amqp",), kernel=">=0.4,<0.5", hook_api=1, automatic=("consumers",))
 
 _COMMON = frozenset({"on_failure", "worker_class"})
 _MESSAGES = _COMMON | {"payload_filter", "translators", "prefetch"}
@@ -107,6 +108,26 @@ def microkit_executors() -> list[ExecutorSpec]:
 @hookimpl
 def microkit_commands(cli: CommandLine) -> None:
     add_commands(cli)
+
+
+# Hooks of microkit-amqp, which may be absent.
+@hookimpl(optionalhook=True)
+def microkit_amqp_queues(app: App) -> list[QueueSpec]:
+    return [queue for _, queue in consumed(app)]
+
+
+@hookimpl(optionalhook=True)
+def microkit_amqp_services(app: App) -> Mapping[str, Mapping[str, TargetInfo]]:
+    services = by_service(served(app), pools_of(app).settings.service or app.name)
+    return {
+        service: {target: target_info(target, plan) for target, plan in plans.items()}
+        for service, plans in services.items()
+    }
+
+
+@hookimpl(optionalhook=True)
+def microkit_amqp_url(app: App) -> str:
+    return pools_of(app).settings.broker
 
 
 @hookimpl

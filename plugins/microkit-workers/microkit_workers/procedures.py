@@ -43,15 +43,8 @@ class ProcedureServer:
         Raises:
             ConfigurationError: one streams its results, which no broker carries.
         """
-        services: dict[str, dict[str, Plan]] = {}
-        own = self._pools.settings.service or self._app.name
-        for plan in plans:
-            name: str = plan.binding.trigger.key
-            if plan.may_stream:
-                raise ConfigurationError(f"{plan.binding} streams its results, which a broker cannot carry.")
-            service = own if name.startswith(f"{own}.") else name.partition(".")[0]
-            services.setdefault(service, {})[name.removeprefix(f"{service}.")] = plan
-            self._plans[name] = plan
+        services = by_service(plans, self._pools.settings.service or self._app.name)
+        self._plans.update((plan.binding.trigger.key, plan) for plan in plans)
         wire: RpcWire = await self._app.container.get(RpcWire)
         return [
             await wire.serve(
@@ -82,6 +75,26 @@ class ProcedureServer:
         except Exception:  # the reply could not be sent: its caller runs into its time-out
             _logger.exception("the reply to %s could not be sent", request.name)
         return None
+
+
+def by_service(plans: Iterable[Plan], own: str) -> dict[str, dict[str, Plan]]:
+    """The plans of procedures by the names of their services and targets.
+
+    Args:
+        plans: of the procedures.
+        own: name of the application's service, which may have dots.
+
+    Raises:
+        ConfigurationError: a procedure streams its results.
+    """
+    services: dict[str, dict[str, Plan]] = {}
+    for plan in plans:
+        name: str = plan.binding.trigger.key
+        if plan.may_stream:
+            raise ConfigurationError(f"{plan.binding} streams its results, which a broker cannot carry.")
+        service = own if name.startswith(f"{own}.") else name.partition(".")[0]
+        services.setdefault(service, {})[name.removeprefix(f"{service}.")] = plan
+    return services
 
 
 def target_info(name: str, plan: Plan) -> TargetInfo:

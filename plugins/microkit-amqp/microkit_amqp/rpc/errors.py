@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microkit.errors import PublicError, StatusCode
 
 _S = StatusCode
+UNKNOWN_SERVICE = "UnknownService"
 _BY_NAME = {
-    "UnknownService": _S.NOT_FOUND,
+    UNKNOWN_SERVICE: _S.NOT_FOUND,
     "MethodNotFound": _S.NOT_FOUND,
     "RPCTargetDoesNotExist": _S.NOT_FOUND,
     "IncorrectSignature": _S.INVALID_ARGUMENT,
@@ -32,9 +33,16 @@ class RemoteError(PublicError):
     """
 
     def __init__(
-        self, type: str, message: str, remote_args: Sequence[Any] = (), *, status: StatusCode, public: bool = False
+        self,
+        type: str,
+        message: str,
+        remote_args: Sequence[Any] = (),
+        *,
+        status: StatusCode,
+        public: bool = False,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(message if public else "The remote procedure failed.", status=status)
+        super().__init__(message if public else "The remote procedure failed.", status=status, details=details)
         self.type = type
         self.message = message
         self.remote_args = tuple(remote_args)
@@ -43,14 +51,15 @@ class RemoteError(PublicError):
         return f"{self.type}: {self.message}"
 
 
-def remote_error(type: object, message: object, args: object, status: object) -> RemoteError:
+def remote_error(type: object, message: object, args: object, error: Mapping[str, Any]) -> RemoteError:
     """The error that a reply tells of.
 
     Args:
         type, message, args: as they were sent; nothing of them is trusted to have a form.
-        status: name of a `StatusCode`, where the other side is microkit.
+        error: all of what was sent; where the other side is microkit, with the name of a `StatusCode` and details.
     """
     name = str(type or "Error")
+    status, details = error.get("status"), error.get("details")
     code = StatusCode.__members__.get(status) if isinstance(status, str) else None
     return RemoteError(
         name,
@@ -58,6 +67,7 @@ def remote_error(type: object, message: object, args: object, status: object) ->
         args if isinstance(args, list) else (),
         status=code or _BY_NAME.get(name, StatusCode.UNKNOWN),
         public=code is not None,
+        details=details if code is not None and isinstance(details, dict) else None,
     )
 
 

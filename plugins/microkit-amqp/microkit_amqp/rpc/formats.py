@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from microkit.broker import TargetInfo
 from microkit.codecs import json_dumps, json_loads
 from microkit.errors import BadRequest, StatusCode
 from microkit_amqp.topology import Topology
 
+Details: TypeAlias = Mapping[str, Any] | None
 LIST_TARGETS = "__list_targets__"
 GET_TARGET = "__get_target__"
 
@@ -68,8 +69,8 @@ class Format(Protocol):
         """The reply with a result. Raises TypeError: it cannot be written as JSON."""
         ...
 
-    def error(self, name: str, message: str, status: StatusCode) -> bytes:
-        """The reply with an error."""
+    def error(self, name: str, message: str, status: StatusCode, details: Details = None) -> bytes:
+        """The reply with an error. Raises TypeError: its details cannot be written as JSON."""
         ...
 
     def reply_queue(self) -> ReplyQueue:
@@ -141,6 +142,11 @@ def described(value: Any) -> TargetInfo:
         raise ValueError("no description of a procedure")
     args, kwargs = (tuple(map(str, value.get(key) or ())) for key in ("args", "kwargs"))
     return TargetInfo(value["target"], args, kwargs, str(value.get("docstring") or ""))
+
+
+def extension(status: StatusCode, details: Details) -> dict[str, Any]:
+    """What errors carry between services of microkit, and others pass over."""
+    return {"status": status.name, **({"details": dict(details)} if details else {})}
 
 
 def new_uuid() -> str:

@@ -13,7 +13,7 @@ from microkit.errors import StatusCode
 from microkit_amqp.topology import Bind, Exchange, Queue, Topology
 
 from .errors import remote_error
-from .formats import ParsedRequest, ReplyQueue, new_uuid, read_arguments, read_object, write
+from .formats import Details, ParsedRequest, ReplyQueue, extension, new_uuid, read_arguments, read_object, write
 
 STACK = "nameko.call_id_stack"
 _KEPT = 10  # calls that nameko remembers of a stack
@@ -49,12 +49,12 @@ class NamekoFormat:
     def result(self, value: Any) -> bytes:
         return write({"result": value, "error": None})
 
-    def error(self, name: str, message: str, status: StatusCode) -> bytes:
+    def error(self, name: str, message: str, status: StatusCode, details: Details = None) -> bytes:
         # nameko's clients know its own errors by their path, and all others by name and text.
         known = _NAMES.get(status) if name in ("PublicError", "ValidationError", "BadRequest") else None
         path = f"nameko.exceptions.{known}" if known else name
         error = {"exc_type": known or name, "exc_path": path, "exc_args": [message], "value": message}
-        return write({"result": None, "error": {**error, "status": status.name}})
+        return write({"result": None, "error": {**error, **extension(status, details)}})
 
     def reply_queue(self) -> ReplyQueue:
         address = new_uuid()
@@ -75,4 +75,4 @@ class NamekoFormat:
             return reply.get("result")
         if not isinstance(error, dict):
             raise ValueError("the error of the reply is no object")
-        raise remote_error(error.get("exc_type"), error.get("value"), error.get("exc_args"), error.get("status"))
+        raise remote_error(error.get("exc_type"), error.get("value"), error.get("exc_args"), error)

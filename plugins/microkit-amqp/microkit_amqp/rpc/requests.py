@@ -165,7 +165,11 @@ class Requests:
             text = "A stream cannot be sent over this wire."
             return self._format.error("PublicError", text, StatusCode.UNIMPLEMENTED)
         name, message = public_parts(reply.error, reply.status)
-        return self._format.error(name, message, reply.status)
+        details = reply.error.details if isinstance(reply.error, PublicError) else None
+        try:
+            return self._format.error(name, message, reply.status, details)
+        except (TypeError, ValueError):  # details that have no JSON form
+            return self._format.error(name, message, reply.status)
 
     async def _publish(self, raw: Any, body: bytes) -> None:
         from pamqp.commands import Basic

@@ -14,7 +14,18 @@ from microkit.errors import BadRequest, StatusCode
 from microkit_amqp.topology import Bind, Exchange, Queue, Topology
 
 from .errors import remote_error
-from .formats import GET_TARGET, LIST_TARGETS, ParsedRequest, ReplyQueue, new_uuid, read_arguments, read_object, write
+from .formats import (
+    GET_TARGET,
+    LIST_TARGETS,
+    Details,
+    ParsedRequest,
+    ReplyQueue,
+    extension,
+    new_uuid,
+    read_arguments,
+    read_object,
+    write,
+)
 
 _EXCHANGE = Exchange("ufw-rpc")
 _EXPIRES_MS = 12 * 3600 * 1000
@@ -44,11 +55,11 @@ class UfwFormat:
     def result(self, value: Any) -> bytes:
         return write(write({"data": value, "exception": None}).decode())
 
-    def error(self, name: str, message: str, status: StatusCode) -> bytes:
+    def error(self, name: str, message: str, status: StatusCode, details: Details = None) -> bytes:
         if name == "PublicError" and status is StatusCode.NOT_FOUND:
             name = "RPCTargetDoesNotExist"
         exception = {"exception": name, "message": message, "args": [message], "kwargs": {}, "module": None}
-        return write(write({"data": None, "exception": {**exception, "status": status.name}}).decode())
+        return write(write({"data": None, "exception": {**exception, **extension(status, details)}}).decode())
 
     def reply_queue(self) -> ReplyQueue:
         name = f"ufw-reply-{new_uuid()}"
@@ -70,4 +81,4 @@ class UfwFormat:
             return reply.get("data")
         if not isinstance(error, dict):
             raise ValueError("the exception of the reply is no object")
-        raise remote_error(error.get("exception"), error.get("message"), error.get("args"), error.get("status"))
+        raise remote_error(error.get("exception"), error.get("message"), error.get("args"), error)

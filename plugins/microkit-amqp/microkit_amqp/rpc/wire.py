@@ -14,10 +14,11 @@ from microkit.errors import PublicError, StatusCode
 from microkit_amqp.consumer import Consumer
 from microkit_amqp.core import Core
 from microkit_amqp.declare import OpenChannel, declare
-from microkit_amqp.link import broken
+from microkit_amqp.link import broken, unavailable
 from microkit_amqp.properties import PERSISTENT, new_id
+from microkit_amqp.topology import Topology
 
-from .errors import RemoteError
+from .errors import UNKNOWN_SERVICE, RemoteError
 from .formats import LIST_TARGETS, Format, ReplyQueue, described
 from .nameko import NamekoFormat
 from .requests import Job, Requests
@@ -25,6 +26,17 @@ from .ufw import UfwFormat
 
 _logger = logging.getLogger("microkit.amqp")
 _FORMATS: dict[str, Callable[[], Format]] = {"nameko": NamekoFormat, "ufw": UfwFormat}
+
+
+def served_topology(wire: str, service: str, targets: Mapping[str, TargetInfo]) -> Topology:
+    """What a service needs on the broker.
+
+    Args:
+        wire: `nameko` or `ufw`.
+        service: its name.
+        targets: its procedures.
+    """
+    return _FORMATS[wire]().served(service, targets)[0]
 
 
 class AmqpRpcWire:
@@ -111,7 +123,7 @@ class AmqpRpcWire:
         try:
             found = await self.call(service, LIST_TARGETS, timeout=timeout)
         except RemoteError as exc:
-            if exc.status is StatusCode.NOT_FOUND:
+            if exc.status is StatusCode.NOT_FOUND and exc.type != UNKNOWN_SERVICE:
                 text = f"The service {service!r} does not tell its procedures."
                 raise PublicError(text, status=StatusCode.UNIMPLEMENTED) from exc
             raise
@@ -177,7 +189,7 @@ class Replies:
         except Unroutable as exc:
             service = key.partition(".")[0]
             text = f"There is no service {service!r}, or it has no such procedure."
-            raise RemoteError("UnknownService", text, (service,), status=StatusCode.NOT_FOUND, public=True) from exc
+            raise RemoteError(UNKNOWN_SERVICE, text, (service,), status=StatusCode.NOT_FOUND, public=True) from exc
         finally:
             del self._waiting[identity]
         try:
@@ -223,7 +235,10 @@ class Replies:
             future.set_result(raw.body)
 
     async def close(self) -> None:
-        """Delete the queue."""
+        """Tell those who wait that nothing comes any more, and delete the queue."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(unavailable("The connection to the message broker was closed during the call."))
         if self._consumer is not None:
             await self._consumer.cancel()
             try:

@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from microkit import StartupError
-from microkit.broker import ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, REDELIVERED, OutgoingMessage
+from microkit.broker import ATTEMPT, FIRST_SEEN, LAST_RETRY, REASON, REDELIVERED, DeadLetter, OutgoingMessage
 
-from .harness import Harness, Inbox, bodies, text
+from .harness import Harness, Inbox, bodies, eventually, text
 
 
 class AnswerCases(Harness):
@@ -168,7 +168,14 @@ class AnswerCases(Harness):
                 assert message.body == b"poison"
                 await delivery.give_back()
             assert bodies(await inbox.take_and_ack()) == ["good"]
-            (letter,) = [letter async for letter in broker.dead_letters(queue.name)]
+            letters: list[DeadLetter] = []
+
+            async def died() -> bool:  # by the broker itself, in its own time
+                letters[:] = [letter async for letter in broker.dead_letters(queue.name)]
+                return bool(letters)
+
+            await eventually(died)
+            (letter,) = letters
             assert letter.message.body == b"poison"
             assert "delivery limit" in letter.reason.replace("_", " ")
 

@@ -296,7 +296,7 @@ class QueueCases(Harness):
             inbox = await Inbox(2).on(broker, queue)
             for number in range(5):
                 await broker.publish(queue.source, queue.event, text(number))
-            await broker.publish(queue.source, queue.event, OutgoingMessage(b"later", delay=60))
+            await broker.send(queue.name, OutgoingMessage(b"later", delay=60))
             _, delivery = await inbox.take()
             await delivery.store_dead("hopeless")
             await delivery.ack()

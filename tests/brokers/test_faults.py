@@ -1,0 +1,256 @@
+"""Faults on a real RabbitMQ under a thousand messages, with a ledger of effects outside of it.
+
+Nothing that was confirmed is lost. What may come twice is what was delivered and not answered when the fault struck: at
+most the prefetch of the queue for each fault.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from microkit.broker import DeadLetter, OutgoingMessage, QueueSpec
+from microkit_amqp import AmqpBroker, AmqpSettings
+
+from .conftest import rabbits
+from .program import Program
+
+COUNT = 1000
+PREFETCH = 20
+QUEUE = "shop.order__svc.handle"
+ALL = {f"m{number}" for number in range(COUNT)}
+
+pytestmark = [pytest.mark.feature("FX-09"), pytest.mark.guarantee("G8")]
+
+ASYNC = f"""
+app = App(
+    name="svc",
+    settings={{
+        "workers": {{"broker": os.environ["BROKER"], "max_workers": {PREFETCH}, "connect_patience": -1}},
+        "amqp": {{"delivery_limit": 3}},
+        "app": {{"shutdown_timeout": 5}},
+    }},
+)
+
+@app.on(Event("shop", "order"), retry=Backoff(3, 0.05))
+async def handle(payload: str, message: Message):
+    if payload == "poison":
+        note("crash", message.message_id)
+        os.kill(os.getpid(), signal.SIGKILL)
+    await anyio.sleep(0.02)
+    note("done", message.message_id)
+"""
+
+CHILDREN = """
+app = App(name="svc", settings={"workers": {"broker": os.environ["BROKER"]}, "app": {"shutdown_timeout": 5}})
+context = RunnerContext([], "process", 4)
+
+@context.on(Event("shop", "order"), retry=Backoff(2, 0.05))
+def handle(payload: str, message: Message):
+    if payload == "poison":
+        note("crash", message.message_id)
+        os.kill(os.getpid(), signal.SIGKILL)
+    note("pid", os.getpid(), os.getppid())
+    time.sleep(0.002)
+    note("done", message.message_id)
+
+app.include(context)
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path, url: str) -> Iterator[Callable[..., Program]]:
+    programs: list[Program] = []
+
+    def start(source: str = ASYNC, at: str = url) -> Program:
+        programs.append(Program(tmp_path, source, at))
+        programs[-1].start()
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+
+
+def fill(url: str, *, poison: str = "") -> None:
+    """Publish all messages; each is confirmed."""
+
+    async def main() -> None:
+        broker = AmqpBroker(url, AmqpSettings())
+        await broker.connect()
+        limiter = anyio.CapacityLimiter(200)
+
+        async def publish(id: str) -> None:
+            async with limiter:
+                body = b'"poison"' if id == poison else b'"good"'
+                await broker.send(QUEUE, OutgoingMessage(body, message_id=id))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(COUNT):
+                tasks.start_soon(publish, f"m{number}")
+        await broker.close()
+
+    anyio.run(main)
+
+
+def declare(url: str, limit: int = 3) -> None:
+    """Make the queue, as the service does."""
+
+    async def main() -> None:
+        broker = AmqpBroker(url, AmqpSettings(delivery_limit=limit))
+        await broker.connect()
+        await (await broker.subscribe(QueueSpec(QUEUE, "shop", "order"), 1, lambda *_: None)).cancel()
+        await broker.close()
+
+    anyio.run(main)
+
+
+def left(url: str) -> tuple[int, list[DeadLetter]]:
+    """What waits in the queue, and its dead letters."""
+
+    async def main() -> tuple[int, list[DeadLetter]]:
+        broker = AmqpBroker(url)
+        await broker.connect()
+        try:
+            return (await broker.state(QUEUE)).ready, [each async for each in broker.dead_letters(QUEUE)]
+        finally:
+            await broker.close()
+
+    return anyio.run(main)
+
+
+def check(program: Program, url: str, faults: int, *, patience: float = 40.0) -> int:
+    """Nothing is lost, and no more came twice than the faults allow; how many did."""
+    program.until(lambda: program.of("done").keys() >= ALL, patience)
+    assert program.stop() == 0, program.output
+    done = program.of("done")
+    assert done.keys() == ALL
+    twice = done.total() - COUNT
+    assert twice <= faults * PREFETCH
+    assert left(url) == (0, [])
+    return twice
+
+
+def test_killed_services_lose_nothing(service: Callable[..., Program], url: str) -> None:
+    declare(url)
+    fill(url)
+    program = service()
+    for mark in (200, 500):
+        program.until(lambda mark=mark: len(program.of("done")) >= mark)
+        program.kill()
+        program.start()
+    check(program, url, 2)
+
+
+def test_cut_connections_lose_nothing(
+    service: Callable[..., Program], rabbit: Any, vhost: str, url: str, proxy: Any
+) -> None:
+    declare(url)
+    fill(url)
+    program = service(at=rabbit.url(vhost, proxy.port))
+    for mark in (150, 350, 550):
+        program.until(lambda mark=mark: len(program.of("done")) >= mark)
+        proxy.cut()
+    check(program, url, 3)
+
+
+def test_a_killed_broker_loses_nothing(tmp_path: Path, service: Callable[..., Program]) -> None:
+    (tmp_path / "node").mkdir()
+    with rabbits.private_rabbit(tmp_path / "node") as rabbit:
+        url = f"amqp://guest:guest@127.0.0.1:{rabbit.port}/"
+        declare(url)
+        # RabbitMQ has confirmed messages on its disk, but what it knows of a new queue only some seconds later.
+        rabbit.ctl("eval", "mnesia:sync_log().")
+        fill(url)
+        program = service(at=url)
+        program.until(lambda: len(program.of("done")) >= 200)
+        rabbit.stop(kill=True)
+        rabbit.start()
+        check(program, url, 1)
+
+
+def test_a_service_that_is_told_to_end_answers_all_that_it_took(service: Callable[..., Program], url: str) -> None:
+    declare(url)
+    fill(url)
+    program = service()
+    for mark in (200, 500):
+        program.until(lambda mark=mark: len(program.of("done")) >= mark)
+        assert program.stop() == 0, program.output
+        program.start()
+    assert check(program, url, 0) == 0
+
+
+@pytest.mark.feature("F002-18")
+@pytest.mark.feature("FX-10")
+def test_killed_children_lose_nothing_and_poison_is_isolated(service: Callable[..., Program], url: str) -> None:
+    declare(url, 20)
+    fill(url, poison="m400")
+    program = service(CHILDREN)
+    killed: set[str] = set()
+    for mark in (100, 300, 500):
+        program.until(lambda mark=mark: len(program.of("done")) >= mark)
+        pid = next(line[1] for line in reversed(program.lines()) if line[0] == "pid" and line[1] not in killed)
+        killed.add(pid)
+        os.kill(int(pid), signal.SIGKILL)
+    good = ALL - {"m400"}
+    program.until(lambda: program.of("done").keys() >= good)
+    program.until(lambda: len(left(url)[1]) == 1)
+    assert program.stop() == 0, program.output
+    done = program.of("done")
+    assert done.keys() == good
+    assert done.total() - len(good) <= len(killed), "a kill costs the one message that ran there"
+    ready, (letter,) = left(url)
+    assert (ready, letter.message.message_id, letter.attempts) == (0, "m400", 3)
+    assert "SIGKILL" in letter.reason
+    assert program.of("crash") == {"m400": 3}
+
+
+@pytest.mark.feature("FX-10")
+def test_a_message_that_kills_its_service_is_isolated_within_the_delivery_limit(
+    service: Callable[..., Program], url: str
+) -> None:
+    declare(url)
+    fill(url, poison="m100")
+    program = service()
+    starts = 1
+    while True:
+        program.until(lambda: not program.runs or len(settled(program, url)) == COUNT, alive=False)
+        if program.runs:
+            break
+        starts += 1
+        assert starts <= 6, "the message is not isolated"
+        program.kill()
+        program.start()
+    assert program.of("crash") == {"m100": 4}
+    letters = left(url)[1]
+    assert "delivery_limit" in letters[0].reason
+    # The broker cannot tell which of the messages that were under way ends the process, so the others go along.
+    dead = {each.message.message_id for each in letters}
+    assert "m100" in dead
+    assert len(dead) == len(letters) <= PREFETCH
+    anyio.run(redrive, url, frozenset(dead - {"m100"}))
+    program.until(lambda: program.of("done").keys() == ALL - {"m100"})
+    assert program.stop() == 0, program.output
+    ready, letters = left(url)
+    assert (ready, [each.message.message_id for each in letters]) == (0, ["m100"])
+    assert program.of("done").total() - (COUNT - 1) <= 4 * PREFETCH
+
+
+def settled(program: Program, url: str) -> set[str | None]:
+    """The messages that are done or dead."""
+    done: set[str | None] = set(program.of("done"))
+    return done if len(done) < COUNT - PREFETCH else done | {each.message.message_id for each in left(url)[1]}
+
+
+async def redrive(url: str, ids: frozenset[str]) -> None:
+    """Put dead letters back."""
+    broker = AmqpBroker(url)
+    await broker.connect()
+    assert await broker.redrive(QUEUE, ids) == len(ids)
+    await broker.close()
