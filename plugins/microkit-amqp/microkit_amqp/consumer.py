@@ -78,6 +78,9 @@ class Consumer:
         self._flushing: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._cancelled = False
+        self._closing = (
+            False  # what is not answered comes again by itself, and an answer now could break the connection
+        )
         self._dropping: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
 
@@ -115,7 +118,7 @@ class Consumer:
 
     def _on_delivery(self, raw: Any) -> None:
         if self._cancelled:
-            if raw.channel is self.channel and not self._no_ack:
+            if raw.channel is self.channel and not self._no_ack and not self._closing:
                 self.give_back(raw.delivery.delivery_tag, self.generation)
         elif raw.channel is self.channel:
             self._on_raw(raw)
@@ -152,13 +155,13 @@ class Consumer:
 
     def ack(self, tag: int, generation: int) -> None:
         """Answer that a message is done, soon. One of an earlier generation is not answered: it comes again."""
-        if generation == self.generation:
+        if generation == self.generation and not self._closing:
             self._window.ack(tag)
             self._schedule()
 
     def give_back(self, tag: int, generation: int) -> None:
         """Answer that a message is to come again, soon."""
-        if generation == self.generation:
+        if generation == self.generation and not self._closing:
             self._window.give_back(tag)
             self._schedule()
 
@@ -221,9 +224,27 @@ class Consumer:
         await self._end_keeper()
         if self.channel is not None and not self.channel.is_closed:
             await self.flush()
+            self._closing = True
             await self._drop(self.channel)
         if self._timer is not None:
             self._timer.cancel()
+
+    def abandon(self, starting: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Take nothing, and close the channel as soon as a start that nobody waits for any more is through.
+
+        Cancelling the start itself would stop the whole connection: aiormq keeps the frames of a channel that it has
+        given up in a queue with a bound, and waits there.
+
+        Args:
+            starting: runs `start`.
+        """
+        self._cancelled = self._closing = True
+        return asyncio.create_task(self._close_after(starting))
+
+    async def _close_after(self, starting: asyncio.Task[None]) -> None:
+        await asyncio.wait([starting])
+        if starting.cancelled() or starting.exception() is None:
+            await self.close()
 
     async def _end_keeper(self) -> None:
         if self._keeper is not None:

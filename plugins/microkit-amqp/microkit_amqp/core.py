@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class Core:
         self.rule = AckRule(settings.ack_batch, settings.ack_delay)
         self._consumers: list[Consumer] = []
         self._inboxes: dict[str, list[Inbox]] = {}
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         await self.link.open()
@@ -53,7 +55,10 @@ class Core:
     async def close(self) -> None:
         for consumer in self._consumers:
             await consumer.close()
+        if self._abandoned and self.link.is_up:
+            await asyncio.wait(self._abandoned, timeout=self.settings.connect_timeout)
         await self.link.close()
+        await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -104,8 +109,13 @@ class Core:
         """
         from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
+        starting = asyncio.create_task(consumer.start())
         try:
-            await consumer.start()
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._abandoned.add(ending := consumer.abandon(starting))
+            ending.add_done_callback(self._abandoned.discard)
+            raise
         except ChannelLockedResource as exc:
             raise StartupError(
                 f"A queue is exclusive to another connection: {exc}. Give each process a name of its own for it."
