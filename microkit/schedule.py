@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from .broker import FIRST_SEEN, LAST_RETRY, REASON
 from .call import Kind, Tick
 from .dispatch import no_delivery, run
 from .graph import call_maybe_async
-from .settlement import Verdict
 from .transport import Process, TransportSpec
 
 if TYPE_CHECKING:
@@ -131,6 +129,8 @@ class Runs:
                 reply = await run(tick, no_delivery)
                 if policy is None or reply.ok:
                     return
+                from .settlement import Verdict  # here and below: no more modules for who only imports the kernel
+
                 decision = policy(tick, reply)
                 if decision.verdict is not Verdict.RETRY or not await self._pause(decision.delay or 0.0):
                     return
@@ -139,6 +139,8 @@ class Runs:
             _logger.exception("a firing of schedule %s failed", self.name)
 
     def _again(self, tick: Tick, reason: str) -> Tick:
+        from .broker import FIRST_SEEN, LAST_RETRY, REASON
+
         headers = {FIRST_SEEN: int(tick.fired_at.timestamp() * 1000), **tick.headers}
         headers |= {LAST_RETRY: int(self.app.clock.now() * 1000), REASON: reason}
         attempt = tick.attempt + 1
