@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar, Token
 from typing import Any
 
-from microkit import FileResponse, Reply
+from microkit import FileResponse, Reply, StreamingResponse
 from microkit.http import HTTPConnection
 from microkit.layers import Invoke
 
@@ -31,7 +31,9 @@ def within_call(invoke: Invoke) -> Invoke:
             return reply
         # A file is the kernel's own stream: no handler runs in it, and a server may send it by itself.
         if type(reply.body) is not bytes and reply.streams and not isinstance(reply, FileResponse):
-            reply.body = _Within(reply.body, call)
+            # Nobody but delivery is around this, and it encodes the items by itself.
+            items = reply.source if isinstance(reply, StreamingResponse) else reply.body
+            reply.body = _Within(items, call)
         return reply
 
     return run
