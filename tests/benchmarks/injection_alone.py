@@ -167,7 +167,7 @@ async def _run(options: Options) -> dict[str, Any]:
 
 
 _NOT_ALIKE = (
-    "microkit also makes its request object, shields the teardown from cancellation and renders the result; "
+    "microkit also makes its request object, bounds the teardown and renders the result; "
     "fastapi also makes its request object; by hand and dishka do none of these"
 )
 
