@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from microkit.plan import Plan
     from microkit.transport import Process
 
-    from .pool import Pool
+    from .pool import Place, Pool
 
 _logger = logging.getLogger("microkit.workers")
 _LAST_WORDS = 1.0  # seconds that cancelled calls get before their messages are given back without them
@@ -210,7 +210,10 @@ class Consumer:
     def on_message(self, message: Message, delivery: Delivery) -> None:
         """Take a delivery; never waits."""
         self._prepare(message, delivery)
-        self.server.spawn(self._handle, message, anyio.current_time())
+        if self._too_large(message):
+            self.server.spawn(self._refuse, message)
+        else:  # lined up here, so that one worker keeps the order of its queue: tasks begin in any order
+            self.server.spawn(self._handle, message, anyio.current_time(), self.pool.line_up())
 
     def _prepare(self, message: Message, delivery: Delivery) -> Settlement:
         message.app, message.plan = self.plan.app, self.plan
@@ -218,13 +221,11 @@ class Consumer:
         message.settlement = Settlement.of(self.plan, delivery)
         return message.settlement
 
-    async def _handle(self, message: Message, since: float) -> None:
+    async def _handle(self, message: Message, since: float, place: Place) -> None:
         settlement = message.settlement
         assert settlement is not None
         try:
-            if self._too_large(message):
-                return await self._refuse(message)
-            if not await self.pool.take():
+            if not await place.reached():
                 return await settlement.give_back()
         except BaseException:
             await settlement.give_back()
@@ -268,6 +269,7 @@ class _Gathering:
         self.since = anyio.current_time()
         self.messages: list[Message] = []
         self.full: anyio.Event | None = None
+        self.place: Place | None = None  # in the line for a worker
 
 
 class BatchConsumer(Consumer):
@@ -296,6 +298,8 @@ class BatchConsumer(Consumer):
             self.server.spawn(self._collect, batch)
         if len(batch.messages) >= self.size:
             self._gathering = _Gathering()
+            if batch.place is None:
+                batch.place = self.pool.line_up()
             if batch.full is not None:
                 batch.full.set()
 
@@ -306,8 +310,10 @@ class BatchConsumer(Consumer):
                 gathering.full = anyio.Event()
                 with anyio.move_on_after(self.wait):
                     await gathering.full.wait()
+            if gathering.place is None:
+                gathering.place = self.pool.line_up()
             # What comes while this waits for a worker belongs to it as well.
-            if not await self.pool.take():
+            if not await gathering.place.reached():
                 return await self._give_back(gathering)
             self._complete(gathering)
             settlements = [each.settlement for each in messages if each.settlement is not None]

@@ -68,7 +68,7 @@ def _with_worker(pool: Pool) -> Any:
     async def workers(call: Call, call_next: Next) -> Reply:
         if pool.is_held or "worker" in call.__dict__:
             return await call_next(call)
-        if not await pool.take():
+        if not await pool.line_up().reached():
             raise PublicError("The service is shutting down.", status=StatusCode.UNAVAILABLE)
         try:
             with pool.held():

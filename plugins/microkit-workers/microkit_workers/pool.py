@@ -15,12 +15,41 @@ import anyio.to_thread
 _held: ContextVar[frozenset[Pool]] = ContextVar("microkit_workers_held", default=frozenset())
 
 
-class _Waiter:
-    __slots__ = ("event", "granted")
+class Place:
+    """The place of a call in the line for a worker: who lines up first is served first, whenever its task runs.
 
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.granted = False
+    Args:
+        pool: whose worker it waits for.
+        granted: whether there is one: None while it waits, False if it was turned away.
+    """
+
+    __slots__ = ("_event", "_pool", "granted")
+
+    def __init__(self, pool: Pool, granted: bool | None) -> None:
+        self._pool = pool
+        self._event: anyio.Event | None = None
+        self.granted = granted
+
+    async def reached(self) -> bool:
+        """Wait for the worker. Who got one must `release` it.
+
+        Returns:
+            False if the pool was closed: the call is not to begin.
+        """
+        if self.granted is None:
+            self._event = anyio.Event()
+            try:
+                await self._event.wait()
+            except BaseException:
+                self._pool.leave(self)
+                raise
+        return bool(self.granted)
+
+    def decide(self, granted: bool) -> None:
+        """End the wait."""
+        self.granted = granted
+        if self._event is not None:
+            self._event.set()
 
 
 class Pool:
@@ -47,7 +76,7 @@ class Pool:
     def open(self) -> None:
         """Begin anew, as a start of the application does."""
         self.running = self.handled = self.failed = self.filtered = 0
-        self._waiting: deque[_Waiter] = deque()
+        self._waiting: deque[Place] = deque()
         self._closed = False
         self._limiter: anyio.CapacityLimiter | None = None
         self.processes: Any = None  # the ProcessPool, once one of its plans runs in child processes
@@ -62,35 +91,28 @@ class Pool:
         """Calls that wait for a worker."""
         return len(self._waiting)
 
-    async def take(self) -> bool:
-        """Wait for a worker. Who got one must `release` it.
-
-        Returns:
-            False if the pool was closed: the call is not to begin.
-        """
-        if self.running < self.size and not self._waiting and not self._closed:
-            self.running += 1
-            return True
+    def line_up(self) -> Place:
+        """Ask for a worker; never waits. The place is to be awaited by the task that makes the call."""
         if self._closed:
-            return False
-        waiter = _Waiter()
-        self._waiting.append(waiter)
-        try:
-            await waiter.event.wait()
-        except BaseException:
-            if waiter.granted:
-                self.release()
-            elif waiter in self._waiting:
-                self._waiting.remove(waiter)
-            raise
-        return waiter.granted
+            return Place(self, granted=False)
+        if self.running < self.size and not self._waiting:
+            self.running += 1
+            return Place(self, granted=True)
+        place = Place(self, granted=None)
+        self._waiting.append(place)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Give up a place, and the worker if there was one already."""
+        if place.granted:
+            self.release()
+        elif place in self._waiting:
+            self._waiting.remove(place)
 
     def release(self) -> None:
         """Give a worker back; the call that waits longest gets it."""
         if self._waiting:
-            waiter = self._waiting.popleft()
-            waiter.granted = True
-            waiter.event.set()
+            self._waiting.popleft().decide(granted=True)
         else:
             self.running -= 1
 
@@ -104,7 +126,7 @@ class Pool:
         """Turn away all calls that wait."""
         self._closed = True
         while self._waiting:
-            self._waiting.popleft().event.set()
+            self._waiting.popleft().decide(granted=False)
 
     @contextmanager
     def held(self) -> Generator[None]:

@@ -60,6 +60,25 @@ async def test_bad_input_is_dead_with_its_reason_and_the_others_go_on(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("batch", [False, True])
+async def test_one_worker_keeps_the_order_of_its_queue(
+    make_app: MakeApp, serving: Any, until: Any, batch: bool
+) -> None:
+    app, seen = make_app(max_workers=1, prefetch_factor=40, batch_size=2, batch_wait=0.05), list[int]()
+
+    @app.on(Event("a", "b", batch=batch))
+    async def handle(payload: Any) -> None:
+        seen.extend(payload if batch else [payload])
+        await anyio.sleep(0.002)
+
+    async with serving(app) as service:
+        for number in range(40):
+            await service.publish("a", "b", number)
+        await until(lambda: len(seen) == 40)
+    assert seen == list(range(40))
+
+
+@pytest.mark.anyio
 async def test_batches_are_full_or_have_waited_and_settle_each_message(
     make_app: MakeApp, serving: Any, until: Any
 ) -> None:
