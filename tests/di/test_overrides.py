@@ -62,6 +62,23 @@ async def test_fakes_apply_below_nested_dependencies_until_undone(app: App, get:
         assert await get(app) == plain
 
 
+@pytest.mark.parametrize("ends", ["aclose", "close", "__aenter__ __aexit__", "__enter__ __exit__"])
+async def test_a_double_needs_no_end_as_the_service_has_one(app: App, ends: str) -> None:
+    async def end(*args: Any) -> None: ...
+
+    is_async = ends.strip("_").startswith("a")
+    service = type("Connection", (), dict.fromkeys(ends.split(), end if is_async else lambda *args: None))
+    app.registry.add(Provider(service))
+
+    @app.on(Procedure("a.service"))
+    async def handler(value: Any = Depends(service)) -> str:
+        return str(value)
+
+    async with app.started():
+        with app.override(service, lambda: "a double"):
+            assert await app.call("a.service") == "a double"
+
+
 async def test_an_override_may_be_set_before_start_up(app: App, get: Any) -> None:
     with app.override(Repo, Fake), app.override("key", "text"):
         async with app.started():

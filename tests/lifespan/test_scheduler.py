@@ -25,7 +25,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def app(clock: FakeClock) -> App:
-    return App(discover=False, clock=clock, settings={"app": {"shutdown_timeout": 5.0, "log_level": "CRITICAL"}})
+    return App(discover=False, clock=clock, settings={"app": {"shutdown_timeout": 60.0, "log_level": "CRITICAL"}})
 
 
 def schedules(app: App, func: Any, *, repeat: bool = False, seconds: float = 10) -> None:

@@ -48,10 +48,6 @@ class TestStoreProvider(ProviderSuite):
     def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
 
-    @pytest.mark.xfail(reason="what stands in for a store is entered as stores are", strict=True)
-    async def test_it_can_be_overridden(self) -> None:
-        await super().test_it_can_be_overridden()
-
 
 def application(url: str | None = None, *plugins: Any, **settings: Any) -> App:
     given = settings if url is None else {"url": url, **settings}
