@@ -28,6 +28,8 @@ class MiddlewareSpec:
     Attributes:
         middleware: `async def f(call, call_next, ...) -> Reply`, an object with such a `__call__`, or a class whose
             instances are. Further parameters are injected; a class is made once per app, its constructor injected.
+            It may await `call_next` again, after the first time ended: each run has scopes of its own. Two at a time
+            would leave each other's scopes.
         kinds: kinds that it wraps; None: by the annotation of its first parameter.
         guard: start-up fails if a plan of its group lacks it.
         options: keyword arguments for the constructor of a class.
