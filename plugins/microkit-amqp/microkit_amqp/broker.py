@@ -137,6 +137,9 @@ class AmqpBroker:
         """The dead letters of a queue, oldest first. They stay where they are.
 
         Of all queues: those that this process consumes, and with the setting `management` really all.
+
+        Raises:
+            PublicError: UNIMPLEMENTED, all are asked for and neither tells which there are.
         """
         return _DeadLetters(self, queue)
 

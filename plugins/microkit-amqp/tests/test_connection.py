@@ -116,7 +116,7 @@ async def test_a_connection_without_a_sign_of_life_is_given_up(
 
 
 def test_settings_are_checked() -> None:
-    wrong = {"rpc_wire": "soap", "heartbeat": -1, "publish_window": 0, "rpc_timeout": 0, "ack_delay": -1}
+    wrong = {"rpc_wire": "soap", "heartbeat": -1, "publish_window": 0, "publish_timeout": 0, "ack_delay": -1}
     for name, value in wrong.items():
         app = App(plugins=["microkit_amqp.plugin"], discover=False, settings={"amqp": {name: value}})
         with pytest.raises(SettingsError, match=name):
