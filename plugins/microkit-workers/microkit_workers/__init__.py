@@ -7,7 +7,7 @@ from .client import RpcClient
 from .context import RunnerContext
 from .dependencies import Config, Configuration, Dependency
 from .entrypoints import EventListener, QueueListener, RPCListener, TimeEntrypoint
-from .idempotency import Idempotent, MemorySeenStore, SeenStore, SqliteSeenStore, seen_key
+from .idempotency import Idempotent, seen_key
 from .outbox import Outbox, OutboxStore, SqliteOutbox
 from .pool import Pool
 from .process import RemoteFailure, WorkerCrashed
@@ -16,6 +16,7 @@ from .proxy import RPCProxyProvider, RPCSystemProxyProvider, ServiceProxy, Syste
 from .queues import BrokerProcedure, Queue
 from .routes import CallbackRoute, Route
 from .runner import Runner
+from .seen import MemorySeenStore, SeenStore, SqliteSeenStore
 from .settings import WorkersSettings
 from .translators import JSONTranslator, MessageTranslator
 from .worker import Worker
