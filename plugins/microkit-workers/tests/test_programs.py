@@ -18,6 +18,7 @@ import anyio
 import pytest
 
 from microkit.broker import DeadLetter, OutgoingMessage
+from microkit.cli import main
 from microkit_workers.brokers import SqliteBroker
 
 PATIENCE = 30.0
@@ -374,3 +375,23 @@ def test_dead_letters_are_listed_and_put_back_by_command(start: Start, tmp_path:
     assert listed.splitlines()[0].endswith(f"a.b__svc.handle  {letters[0]['id']}  attempts 1  {letters[0]['reason']}")
     assert listed.splitlines()[1:] == ["1 dead letters"]
     assert program.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("memory://", "are in the memory of the service"),
+        ("sqlite:///nowhere.db", "nowhere.db'. Correct the path in the URL"),
+        ("nothing://x", "No active plugin brings a broker for nothing://"),
+        ("nowhere:app", "There is no module 'nowhere'"),
+    ],
+)
+def test_dead_letters_that_cannot_be_read_are_one_paragraph(
+    target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["dead-letters", target]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
