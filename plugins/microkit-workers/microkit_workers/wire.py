@@ -43,8 +43,7 @@ async def _connect(broker: Broker, patience: float) -> None:
             left = patience - (anyio.current_time() - began)
             if patience >= 0 and left <= 0:
                 raise StartupError(
-                    f"{exc} It was tried for {patience:g} seconds; to wait longer, set connect_patience (negative: "
-                    f"without limit)."
+                    f"{exc} To wait longer than {patience:g} seconds, set connect_patience (negative: without limit)."
                 ) from exc
             why = "as before" if str(exc) == told else str(exc)
             _logger.warning("the broker cannot be reached (%s); trying again in %.1f s", why, pause)

@@ -241,7 +241,7 @@ async def test_a_broker_that_cannot_be_reached_is_a_clear_error_after_some_attem
         async with serving(app):
             pass
     text = str(alone(caught.value))
-    assert "It was tried for 0.5 seconds" in text
+    assert "To wait longer than 0.5 seconds" in text
     assert "Nobody listens at nowhere:1." in text
     assert "connect_patience" in text
     assert 2 < made.attempts < 20
