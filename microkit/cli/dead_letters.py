@@ -14,7 +14,7 @@ import anyio
 
 from microkit.broker import Broker, DeadLetter, broker_for
 from microkit.cli.loading import CommandError, load_app
-from microkit.errors import PublicError, StatusCode
+from microkit.errors import PublicError
 
 if TYPE_CHECKING:
     from microkit.app import App
@@ -99,12 +99,13 @@ async def _work(app: App, known: Consumed, args: argparse.Namespace) -> str:
 
 
 async def _found(broker: Broker, queue: str, names: Sequence[str]) -> list[DeadLetter]:
-    try:
+    reason: str = "" if queue else getattr(broker, "cannot_list", "")
+    if reason and not names:
+        raise CommandError(reason)
+    if not reason:
         return [each async for each in broker.dead_letters(queue)]
-    except PublicError as exc:
-        if exc.status is not StatusCode.UNIMPLEMENTED or not names:
-            raise
-    return [each for name in names async for each in broker.dead_letters(name)]
+    found = [each for name in names async for each in broker.dead_letters(name)]
+    return [*found, *[each async for each in broker.dead_letters() if each.queue not in names]]
 
 
 async def _redriven(broker: Broker, letters: list[DeadLetter]) -> int:

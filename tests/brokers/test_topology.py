@@ -111,9 +111,11 @@ def test_both_commands_list_and_redrive_what_rabbitmq_has(
     assert (letter["message_id"], letter["body"]) == ("an-id", "1")
     assert run(f"{module}:app", "--redrive", "--id", "an-id") == "1 put back\n"
     assert run(f"{module}:app") == "0 dead letters\n"
+    anyio.run(_kill_one, url, "of-a-broadcast", True)
+    assert "of-a-broadcast  an-id  attempts 1  hopeless\n1 dead letters\n" in run(f"{module}:app")
 
 
-async def _kill_one(url: str, queue: str) -> None:
+async def _kill_one(url: str, queue: str, exclusive: bool = False) -> None:
     broker, dead = AmqpBroker(url), anyio.Event()
 
     async def kill(delivery: Delivery) -> None:
@@ -123,7 +125,9 @@ async def _kill_one(url: str, queue: str) -> None:
 
     await broker.connect()
     async with anyio.create_task_group() as tasks:
-        await broker.subscribe(QueueSpec(queue), 1, lambda message, delivery: tasks.start_soon(kill, delivery))
+        await broker.subscribe(
+            QueueSpec(queue, exclusive=exclusive), 1, lambda message, delivery: tasks.start_soon(kill, delivery)
+        )
         await broker.send(queue, OutgoingMessage(b"1", message_id="an-id"))
         await dead.wait()
     await broker.close()

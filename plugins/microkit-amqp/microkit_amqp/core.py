@@ -8,7 +8,7 @@ from typing import Any
 
 from microkit._bridge import AsyncioLoop
 from microkit.broker import DeadLetter, OnMessage, OutgoingMessage, QueueSpec, QueueState, Unroutable
-from microkit.errors import PublicError, StartupError, StatusCode
+from microkit.errors import StartupError
 
 from . import dead, management
 from .address import Address
@@ -151,12 +151,6 @@ class Core:
         if self.settings.management:
             known = await management.queues(self.settings.management, self.link.address.vhost)
             names = [name for name in known if name.endswith(".dead")]
-        elif not names:
-            raise PublicError(
-                "Over AMQP nobody can ask which queues there are. Name one (--queue), or set the URL of the management "
-                "API (management of amqp, such as MICROKIT_AMQP__MANAGEMENT=http://guest:guest@localhost:15672).",
-                status=StatusCode.UNIMPLEMENTED,
-            )
         found = [
             letter for name in dict.fromkeys((*names, SHARED_DEAD)) for letter in await dead.read(self.link, name, "")
         ]
