@@ -141,7 +141,8 @@ class Broker(Protocol):
 
     One that has settings has a method `configure(app)` as well, which `broker_for` calls before anything else. One that
     gives up on whoever does not answer a delivery in time has an attribute `consumer_timeout`: how many seconds that
-    is, 0 for never.
+    is, 0 for never. One that may not know which queues there are has an attribute `cannot_list`: why, and what to do;
+    empty if it does know.
     """
 
     async def connect(self) -> None:

@@ -146,6 +146,12 @@ class Builder:
                     f"The binding {binding} has the unknown option {name!r}.{nearest(name, legal)} It takes: "
                     f"{', '.join(sorted(legal))}."
                 )
+        retry = binding.options.get("retry")
+        if retry is not None and (isinstance(retry, type) or not callable(retry)):
+            raise ConfigurationError(
+                f"The binding {binding} has retry={retry!r}, which is no retry policy. Give it one, such as "
+                f"Backoff(max_retries=5) of microkit-workers, or a function of the message and the reply."
+            )
 
     def _pattern(self, member: _Member, binding: Binding) -> Pattern | None:
         path = getattr(binding.trigger, "path", None)

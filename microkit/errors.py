@@ -153,7 +153,15 @@ class ResolutionError(ConfigurationError):
 
 
 class StartupError(MicrokitError):
-    """A step of start-up failed; `__cause__` is the exception of the step."""
+    """A step of start-up failed; `__cause__` is the exception of the step.
+
+    Attributes:
+        final: another attempt would fail as well, until somebody changes something.
+    """
+
+    def __init__(self, text: str = "", *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 class ConnectionClosed(MicrokitError):

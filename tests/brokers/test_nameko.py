@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from microkit.broker import OutgoingMessage
-from microkit_amqp import AmqpBroker, AmqpRpcClient
+from microkit_amqp import AmqpBroker
+from microkit_workers import RpcClient
 
 from .conftest import peers
 from .program import Program
@@ -116,9 +117,9 @@ async def _ask(url: str) -> list[Any]:
     await broker.connect()
     await broker.publish("test", "ask", OutgoingMessage(b'{"id": 7, "name": "Ann"}'))
     await broker.close()
-    async with AmqpRpcClient(url, timeout=10) as rpc:
+    async with RpcClient(url, timeout=10) as system:
         return [
-            await rpc.greeter.call_ours("hello", "Bob"),
-            await rpc.greeter.call_ours("refuses"),
-            await rpc.greeter.stack(),
+            await system.greeter.call_ours("hello", "Bob"),
+            await system.greeter.call_ours("refuses"),
+            await system.greeter.stack(),
         ]

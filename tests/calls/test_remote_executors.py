@@ -8,7 +8,18 @@ from typing import Any
 import anyio
 import pytest
 
-from microkit import App, ConfigurationError, Depends, Event, Procedure, PublicError, Router, StatusCode, hookimpl
+from microkit import (
+    App,
+    ConfigurationError,
+    Depends,
+    Event,
+    Every,
+    Procedure,
+    PublicError,
+    Router,
+    StatusCode,
+    hookimpl,
+)
 from microkit.executor import ExecutorSpec, in_thread
 from microkit.inprocess import Publisher
 from microkit.plan import Plan
@@ -127,6 +138,14 @@ def test_a_plugin_adds_options_to_a_trigger_of_the_kernel() -> None:
     plain.on(Event("a", "b"), colour="red")(lambda payload: None)
     with pytest.raises(ConfigurationError, match="unknown option 'colour'"):
         plain.build()
+
+
+@pytest.mark.parametrize("retry", [5, "often", BaseException])
+def test_what_is_no_retry_policy_is_refused(retry: Any) -> None:
+    app = App(discover=False)
+    app.on(Every(1), retry=retry)(lambda: None)
+    with pytest.raises(ConfigurationError, match="which is no retry policy"):
+        app.build()
 
 
 @pytest.mark.anyio

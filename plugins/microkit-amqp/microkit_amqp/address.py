@@ -48,7 +48,8 @@ def parse_address(url: str, heartbeat: int, name: str = "microkit") -> Address:
     if port is None or parts.scheme not in _PORTS:
         raise StartupError(
             "The URL of the broker cannot be used. Write amqp://user:password@host:5672/vhost, or amqps:// for TLS; "
-            "characters such as / and @ in the user, password or vhost are written as %2F and %40."
+            "characters such as / and @ in the user, password or vhost are written as %2F and %40.",
+            final=True,
         )
     query = {"heartbeat": str(heartbeat), "name": name, **dict(parse_qsl(parts.query))}
     user = unquote(parts.username or "guest")

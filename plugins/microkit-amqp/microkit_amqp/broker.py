@@ -48,6 +48,16 @@ class AmqpBroker:
         """Seconds that a delivery may stay unanswered; 0: for ever."""
         return self._settings.consumer_timeout
 
+    @property
+    def cannot_list(self) -> str:
+        """Why nobody knows which queues there are; empty if the management API is there to tell."""
+        if self._settings.management:
+            return ""
+        return (
+            "Over AMQP nobody can ask which queues there are. Name one (--queue), or set the URL of the management API "
+            "(management of amqp, such as MICROKIT_AMQP__MANAGEMENT=http://guest:guest@localhost:15672)."
+        )
+
     async def connect(self) -> None:
         """Open the connection, with the attempts that the settings allow.
 
@@ -136,7 +146,8 @@ class AmqpBroker:
     def dead_letters(self, queue: str = "") -> AsyncIterator[DeadLetter]:
         """The dead letters of a queue, oldest first. They stay where they are.
 
-        Of all queues: those that this process consumes, and with the setting `management` really all.
+        Of all queues: those that this process consumes and exclusive ones, and with the setting `management` really
+        all.
         """
         return _DeadLetters(self, queue)
 

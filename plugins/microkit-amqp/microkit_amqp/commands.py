@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import anyio
 
-from microkit.broker import DeadLetter, QueueSpec
-from microkit.cli import CommandError, load_app
+from microkit.broker import QueueSpec
+from microkit.cli import CommandError, dead_letters, load_app
 from microkit.errors import PublicError
 
 from .broker import AmqpBroker
@@ -30,19 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     topology.add_argument("--diff", action="store_true", help="compare with the broker; exit code 1 if it differs")
     topology.add_argument("--declare", action="store_true", help="declare it")
     topology.add_argument("--url", default="", help="of the broker; otherwise the one of the application")
-    dead = actions.add_parser("dead", help="list dead letters, or put them back")
-    dead.add_argument("target", metavar="URL|MODULE:APP", help="a broker, or an application that says which")
-    dead.add_argument("--queue", default="", help="of this queue only; needed with a URL, unless --management is given")
-    dead.add_argument("--redrive", action="store_true", help="put them back into their queues")
-    dead.add_argument("--id", action="append", default=[], dest="ids", help="only this one; may be repeated")
-    dead.add_argument("--management", default="", help="URL of the broker's management API, which knows all queues")
-    dead.add_argument("--json", action="store_true", help="print JSON")
+    dead_letters.configure(actions.add_parser("dead", help="list dead letters, or put them back"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one of the actions."""
     try:
-        return anyio.run(_topology if args.action == "topology" else _dead, args)
+        return anyio.run(_topology, args) if args.action == "topology" else dead_letters.run(args, _consumed)
     except PublicError as exc:
         raise CommandError(exc.detail) from exc
 
@@ -72,10 +62,21 @@ def declared_topology(app: Any, settings: AmqpSettings) -> Topology:
     return sum(needed, queues)
 
 
-def broker_url(app: Any, settings: AmqpSettings) -> str:
-    """The broker that an application consumes from, as its plugins say, otherwise the setting `url`."""
+def broker_url(app: Any) -> str:
+    """The broker that an application consumes from, as its plugins say by the hook `microkit_amqp_url`.
+
+    Raises:
+        CommandError: it is none of this plugin.
+    """
     found = [url for url in app.plugins.hook.microkit_amqp_url(app=app) if url]
-    return next((url for url in found if url.partition("://")[0] in ("amqp", "amqps")), settings.url)
+    for url in found:
+        if url.partition("://")[0] in ("amqp", "amqps"):
+            return url
+    schemes = ", ".join(f"{url.partition(':')[0]}://" for url in found) or "none"
+    raise CommandError(
+        f"The application consumes from no RabbitMQ; its broker is {schemes}. Set the broker of workers to "
+        f"amqp://user:password@host/vhost (MICROKIT_WORKERS__BROKER), or name one on the command line."
+    )
 
 
 async def _topology(args: argparse.Namespace) -> int:
@@ -86,7 +87,7 @@ async def _topology(args: argparse.Namespace) -> int:
         print(topology_text(topology))
         return 0
     topology = topology.lasting()
-    broker = AmqpBroker(args.url or broker_url(app, settings), settings)
+    broker = AmqpBroker(args.url or broker_url(app), settings)
     await broker.connect()
     try:
         if args.declare:
@@ -104,46 +105,5 @@ def settings_of_app(app: Any) -> AmqpSettings:
     return settings_of(app)
 
 
-async def _dead(args: argparse.Namespace) -> int:
-    queues: Iterable[str] = [args.queue]
-    if "://" in args.target:
-        settings = replace(AmqpSettings(), management=args.management)
-        broker = AmqpBroker(args.target, settings)
-        if not args.queue and not args.management:
-            raise CommandError("Over AMQP nobody can ask which queues there are. Give --queue, or --management.")
-    else:
-        app = load_app(args.target, args.flags)
-        settings = settings_of_app(app)
-        settings = replace(settings, management=args.management or settings.management)
-        broker = AmqpBroker(broker_url(app, settings), settings)
-        if not args.queue and not settings.management:
-            queues = [queue.name for queue in declared_queues(app)]
-    await broker.connect()
-    try:
-        letters = [letter for queue in queues async for letter in broker.dead_letters(queue)]
-        if args.ids:
-            letters = [letter for letter in letters if letter.id in args.ids]
-        if not args.redrive:
-            _print(letters, as_json=args.json)
-            return 0
-        ids = frozenset(args.ids) or None
-        moved = 0
-        for queue in dict.fromkeys(letter.queue for letter in letters):
-            moved += await broker.redrive(queue, ids)
-        print(f"{moved} put back")
-    finally:
-        await broker.close()
-    return 0
-
-
-def _print(letters: list[DeadLetter], *, as_json: bool) -> None:
-    if as_json:
-        rows = [
-            {name: getattr(each, name) for name in ("id", "queue", "reason", "attempts", "died_at")} for each in letters
-        ]
-        print(json.dumps(rows, indent=2))
-        return
-    for each in letters:
-        died = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each.died_at))
-        print(f"{died}  {each.queue}  {each.id}  attempts {each.attempts}  {each.reason}")
-    print(f"{len(letters)} dead letters")
+def _consumed(app: Any) -> dead_letters.Consumed:
+    return dead_letters.Consumed(broker_url(app), [queue.name for queue in declared_queues(app)])

@@ -44,7 +44,7 @@ def microkit_amqp_services(app: App) -> Mapping[str, Mapping[str, TargetInfo]] |
 def microkit_amqp_url(app: App) -> str | None:
     """Name the broker that an application consumes from.
 
-    Called by `microkit amqp`, which otherwise takes the setting `url`.
+    Called by `microkit amqp`, to ask that broker if the command line names no other one.
 
     Args:
         app: the application, built.

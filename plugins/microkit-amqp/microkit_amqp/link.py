@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextvars import ContextVar
 from typing import Any
 
 from microkit.broker import Unroutable
@@ -87,7 +88,9 @@ class Link:
                 attempt += 1
                 if final or (attempt >= attempts and not self._settings.wait_for_broker):
                     times = "" if final else f" after {attempt} attempts"
-                    raise StartupError(f"RabbitMQ at {self.address} cannot be reached{times}: {reason}") from exc
+                    raise StartupError(
+                        f"RabbitMQ at {self.address} cannot be reached{times}: {reason}", final=final
+                    ) from exc
                 _logger.warning("RabbitMQ at %s cannot be reached yet: %s", self.address, reason)
             await pause(attempt)
 
@@ -183,12 +186,28 @@ async def open_connection(address: Address, timeout: float) -> Any:
     from aio_pika.connection import Connection, make_url
 
     connection = Connection(make_url(address.url))
+    _quiet_about_transports()
+    ours = _OURS.set(True)
     try:
         await connection.connect(timeout)
     except BaseException:
         await connection.close()
         raise
+    finally:
+        _OURS.reset(ours)
     return connection
+
+
+_OURS = ContextVar("microkit_amqp_connecting", default=False)
+
+
+def _told_by_us(record: logging.LogRecord) -> bool:
+    return not _OURS.get() or "creating transport" not in str(record.msg)
+
+
+def _quiet_about_transports() -> None:
+    """Of a failed attempt that is ours it is we who tell, with what to do; aiormq's error would only come beside it."""
+    logging.getLogger("aiormq.connection").addFilter(_told_by_us)  # adding it again changes nothing
 
 
 async def probe_delayed_exchange(address: Address, timeout: float) -> None:

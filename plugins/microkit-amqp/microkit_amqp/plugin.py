@@ -13,7 +13,6 @@ from .broker import AmqpBroker
 from .settings import AmqpSettings
 
 if TYPE_CHECKING:
-    from microkit import App, Provider
     from microkit.cli import CommandLine
     from microkit.plugins import PluginManager
 
@@ -28,13 +27,6 @@ def microkit_addhooks(pluginmanager: PluginManager) -> None:
 @hookimpl
 def microkit_settings() -> SettingsSpec:
     return SettingsSpec("amqp", AmqpSettings)
-
-
-@hookimpl
-def microkit_providers(app: App) -> list[Provider]:
-    from .rpc.injected import client_providers
-
-    return client_providers(app)
 
 
 @hookimpl

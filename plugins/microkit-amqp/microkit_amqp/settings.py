@@ -13,7 +13,6 @@ class AmqpSettings:
     """Settings of microkit-amqp: `MICROKIT_AMQP__<KEY>` and `[tool.microkit.amqp]`.
 
     Attributes:
-        url: where injected clients (`AmqpRpcClient`, `SyncRpcClient`) and the commands connect.
         heartbeat: seconds without a sign of life after which a connection counts as lost; `?heartbeat=` in a URL comes
             before it. 0 turns it off.
         connect_timeout: seconds that one attempt to connect may take.
@@ -29,12 +28,10 @@ class AmqpSettings:
             broker is configured (`consumer_timeout`); who consumes warns before. 0: never.
         delayed_exchange: delay messages by the broker's plugin rabbitmq_delayed_message_exchange instead of queues.
         rpc_wire: how remote procedures are called and served: `nameko`, or `ufw` for micro-framework.
-        rpc_timeout: seconds that a call of a stand-alone client may take, if it says nothing else.
         management: URL of the broker's management API, such as `http://guest:guest@localhost:15672`. With it all queues
             with dead letters are found, and the state of a queue counts what others work on.
     """
 
-    url: str = "amqp://guest:guest@localhost/"
     heartbeat: int = 60
     connect_timeout: float = 10.0
     connect_attempts: int = 5
@@ -47,7 +44,6 @@ class AmqpSettings:
     consumer_timeout: float = 1800.0
     delayed_exchange: bool = False
     rpc_wire: str = "nameko"
-    rpc_timeout: float = 30.0
     management: str = ""
 
     def __post_init__(self) -> None:
@@ -57,8 +53,8 @@ class AmqpSettings:
             raise ValueError("heartbeat must be 0 or more seconds")
         if self.connect_attempts < 1 or self.publish_window < 1 or self.ack_batch < 1 or self.delivery_limit < 1:
             raise ValueError("connect_attempts, publish_window, ack_batch and delivery_limit must be at least 1")
-        if not (self.connect_timeout > 0 and self.publish_timeout > 0 and self.rpc_timeout > 0):
-            raise ValueError("connect_timeout, publish_timeout and rpc_timeout must be over 0 seconds")
+        if not (self.connect_timeout > 0 and self.publish_timeout > 0):
+            raise ValueError("connect_timeout and publish_timeout must be over 0 seconds")
         if self.ack_delay < 0 or self.consumer_timeout < 0:
             raise ValueError("ack_delay and consumer_timeout must be 0 or more seconds")
 

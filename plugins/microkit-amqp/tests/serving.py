@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from microkit import App, Procedure, Reply, RpcRequest
-from microkit.broker import TargetInfo
+from microkit.broker import RpcWire, TargetInfo
 from microkit.dispatch import handle
 from microkit.errors import PublicError, StatusCode
 from microkit_amqp import AmqpBroker
@@ -28,6 +28,32 @@ TARGETS = {
         TargetInfo("odd"),
     )
 }
+
+
+class Caller:
+    """Calls `service.target` over a wire, as `rpc("ours.hello", "Bob")`."""
+
+    def __init__(self, wire: RpcWire, timeout: float) -> None:
+        self.wire = wire
+        self.timeout = timeout
+
+    async def __call__(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        service, _, target = name.partition(".")
+        return await self.wire.call(service, target, args, kwargs, timeout=self.timeout)
+
+    async def targets(self, service: str) -> list[TargetInfo]:
+        return await self.wire.targets(service, timeout=self.timeout)
+
+
+@asynccontextmanager
+async def calling(url: str, wire: str = "nameko", timeout: float = 30) -> AsyncGenerator[Caller]:
+    """A caller with a connection of its own."""
+    broker = AmqpBroker(url)
+    await broker.connect()
+    try:
+        yield Caller(broker.rpc(wire), timeout)
+    finally:
+        await broker.close()
 
 
 class Ours:

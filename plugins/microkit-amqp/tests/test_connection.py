@@ -22,12 +22,13 @@ pytestmark = pytest.mark.anyio
 SECRET = "s3cret-p4ss"
 
 
-async def _refused(url: str, **settings: Any) -> str:
+async def _refused(url: str, *, final: bool = False, **settings: Any) -> str:
     broker = AmqpBroker(url, AmqpSettings(**settings))
     with pytest.raises(StartupError) as caught:
         await broker.connect()
     shown = repr((caught.value, caught.value.__cause__, caught.value.__context__))
     assert SECRET not in shown
+    assert caught.value.final is final
     await broker.close()
     return str(caught.value)
 
@@ -40,23 +41,24 @@ async def test_nothing_that_listens_is_told_with_host_port_vhost_and_remedy(
     assert f"127.0.0.1:{port}, vhost 'shop'" in text
     assert "after 2 attempts: nothing listens there. Start RabbitMQ" in text
     assert SECRET not in caplog.text
+    assert {each.name for each in caplog.records} == {"microkit.amqp"}, "the library's own error says less"
 
 
 async def test_a_wrong_password_is_told_at_once(rabbit: Rabbit, vhost: str) -> None:
-    text = await _refused(f"amqp://guest:{SECRET}@127.0.0.1:{rabbit.port}/{vhost}")
+    text = await _refused(f"amqp://guest:{SECRET}@127.0.0.1:{rabbit.port}/{vhost}", final=True)
     assert "it refuses the user 'guest' or the password" in text
     assert "attempts" not in text
 
 
 async def test_a_vhost_that_does_not_exist_is_told_at_once(rabbit: Rabbit) -> None:
-    text = await _refused(rabbit.url("no-such-vhost"))
+    text = await _refused(rabbit.url("no-such-vhost"), final=True)
     assert "the vhost 'no-such-vhost' does not exist" in text
     assert "rabbitmqctl add_vhost" in text
 
 
 @pytest.mark.parametrize("url", ["amqp://host:port/", "http://localhost", f"amqp://u:{SECRET}/x@h:70000/"])
 async def test_a_url_that_is_none_is_told(url: str, anyio_backend: Any) -> None:
-    assert "Write amqp://user:password@host:5672/vhost" in await _refused(url)
+    assert "Write amqp://user:password@host:5672/vhost" in await _refused(url, final=True)
 
 
 async def test_start_can_wait_for_the_broker(rabbit: Rabbit, vhost: str, proxy: Proxy) -> None:
@@ -116,7 +118,7 @@ async def test_a_connection_without_a_sign_of_life_is_given_up(
 
 
 def test_settings_are_checked() -> None:
-    wrong = {"rpc_wire": "soap", "heartbeat": -1, "publish_window": 0, "rpc_timeout": 0, "ack_delay": -1}
+    wrong = {"rpc_wire": "soap", "heartbeat": -1, "publish_window": 0, "publish_timeout": 0, "ack_delay": -1}
     for name, value in wrong.items():
         app = App(plugins=["microkit_amqp.plugin"], discover=False, settings={"amqp": {name: value}})
         with pytest.raises(SettingsError, match=name):

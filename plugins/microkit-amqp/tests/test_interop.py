@@ -14,12 +14,12 @@ import pytest
 
 from microkit.broker import OutgoingMessage, QueueSpec
 from microkit.errors import PublicError, StatusCode
-from microkit_amqp import AmqpBroker, AmqpRpcClient, RemoteError
+from microkit_amqp import AmqpBroker, RemoteError
 
 from .conftest import Mailbox, until
 from .environments import PEERS, environment, running
 from .rabbit import Rabbit
-from .serving import TARGETS, Ours
+from .serving import TARGETS, Ours, calling
 
 pytestmark = pytest.mark.anyio
 
@@ -83,19 +83,19 @@ async def test_a_queue_of_nameko_is_shared_with_it(
 
 @pytest.mark.feature("FX-14")
 async def test_we_call_nameko(url: str, greeter: Any) -> None:
-    async with AmqpRpcClient(url, timeout=10) as rpc:
-        assert await rpc.greeter.hello("Bob", greeting="hey") == "hey Bob"
+    async with calling(url, timeout=10) as rpc:
+        assert await rpc("greeter.hello", "Bob", greeting="hey") == "hey Bob"
         with pytest.raises(RemoteError) as boom:
-            await rpc.greeter.boom()
+            await rpc("greeter.boom")
         assert (boom.value.type, boom.value.remote_args) == ("Boom", ("kaput", "7"))
         assert boom.value.status is StatusCode.UNKNOWN
         assert boom.value.detail == "The remote procedure failed."
         assert "kaput" in str(boom.value)
         with pytest.raises(RemoteError) as method:
-            await rpc.greeter.nope()
+            await rpc("greeter.nope")
         assert (method.value.type, method.value.status) == ("MethodNotFound", StatusCode.NOT_FOUND)
         with pytest.raises(RemoteError) as signature:
-            await rpc.greeter.hello()
+            await rpc("greeter.hello")
         assert (signature.value.type, signature.value.status) == ("IncorrectSignature", StatusCode.INVALID_ARGUMENT)
         with pytest.raises(PublicError) as tells:
             await rpc.targets("greeter")
@@ -128,10 +128,10 @@ def _client(programs: Path, url: str) -> str:
 
 @pytest.mark.feature("FX-14")
 async def test_the_stack_of_call_ids_goes_through_both(url: str, broker: AmqpBroker, greeter: Any) -> None:
-    async with Ours().on(broker, "nameko"), AmqpRpcClient(url, timeout=10) as rpc:
-        stack = await rpc.call("greeter", "stack", headers={"nameko.call_id_stack": ["begun.here.1"]})
+    async with Ours().on(broker, "nameko"), calling(url, timeout=10) as rpc:
+        stack = await rpc.wire.call("greeter", "stack", timeout=10, headers={"nameko.call_id_stack": ["begun.here.1"]})
         assert [each.rpartition(".")[0] for each in stack] == ["begun.here", "greeter.stack", "ours.stack"]
-        found = await rpc.call("greeter", "call_ours", ["refuses"])
+        found = await rpc("greeter.call_ours", "refuses")
         assert found == {"type": "RemoteError", "text": "PublicError Not today."}
 
 
@@ -146,21 +146,21 @@ def legacy(url: str, request: pytest.FixtureRequest) -> Iterator[Path]:
 async def test_micro_framework_is_called_and_calls(
     rabbit: Rabbit, vhost: str, url: str, broker: AmqpBroker, legacy: Path
 ) -> None:
-    async with Ours().on(broker, "ufw"), AmqpRpcClient(url, wire="ufw", timeout=20) as rpc:
+    async with Ours().on(broker, "ufw"), calling(url, wire="ufw", timeout=20) as rpc:
         await until(lambda: _is_served(rabbit, vhost), patience=40)
-        assert await rpc.legacy.hello("Bob", greeting="hey") == "hey Bob"
+        assert await rpc("legacy.hello", "Bob", greeting="hey") == "hey Bob"
         targets = {each.name: each for each in await rpc.targets("legacy")}
         assert targets.keys() == {"hello", "boom", "call_ours", "targets_of_ours"}
         assert (targets["hello"].args, targets["hello"].doc) == (("name",), "Greets.")
         with pytest.raises(RemoteError) as boom:
-            await rpc.legacy.boom()
+            await rpc("legacy.boom")
         assert (boom.value.type, boom.value.message) == ("ValueError", "kaput")
         with pytest.raises(RemoteError) as missing:
-            await rpc.legacy.nope()
+            await rpc("legacy.nope")
         assert missing.value.status is StatusCode.NOT_FOUND
-        assert await rpc.legacy.call_ours("hello", "Eve") == "hi Eve"
-        assert (await rpc.legacy.call_ours("refuses"))["type"] == "RPCException"
-        assert [each["target"] for each in await rpc.legacy.targets_of_ours()] == sorted(TARGETS)
+        assert await rpc("legacy.call_ours", "hello", "Eve") == "hi Eve"
+        assert (await rpc("legacy.call_ours", "refuses"))["type"] == "RPCException"
+        assert [each["target"] for each in await rpc("legacy.targets_of_ours")] == sorted(TARGETS)
 
 
 def _is_served(rabbit: Rabbit, vhost: str) -> bool:

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from typing import Annotated, Any
 
 import anyio
 import pytest
 
-from microkit import App, Depends, Procedure
 from microkit.broker import TargetInfo
 from microkit.errors import PublicError, StatusCode
-from microkit_amqp import (
-    AmqpRpcClient,
-    RemoteError,
-    RPCProxyProvider,
-    SyncRpcClient,
-    SyncServiceProxy,
-    rpc_proxy,
-)
+from microkit_amqp import RemoteError
 
 from .conftest import Connect, until
 from .proxy import Proxy
 from .rabbit import Rabbit
-from .serving import TARGETS, Ours
+from .serving import TARGETS, Ours, calling
 
 pytestmark = pytest.mark.anyio
 both_wires = pytest.mark.parametrize("wire", ["nameko", pytest.param("ufw", marks=pytest.mark.feature("F002-47"))])
@@ -34,32 +24,32 @@ both_wires = pytest.mark.parametrize("wire", ["nameko", pytest.param("ufw", mark
 @pytest.mark.feature("F002-28")
 @pytest.mark.feature("F002-48")
 async def test_arguments_arrive_as_sent(url: str, connect: Connect, wire: str) -> None:
-    async with Ours().on(await connect(), wire), AmqpRpcClient(url, wire=wire, timeout=10) as rpc:
-        assert await rpc.ours.hello("Bob") == "hi Bob"
-        assert await rpc.ours.hello("Bob", greeting="hey") == "hey Bob"
-        assert await rpc.ours.echo(1, "two", [3], four={"a": None}) == [[1, "two", [3]], {"four": {"a": None}}]
-        assert await rpc.ours.Deep.name() == "deep"
-        assert await rpc.call("ours", "hello", ["Eve"], {"greeting": "yo"}, timeout=5) == "yo Eve"
+    async with Ours().on(await connect(), wire), calling(url, wire=wire, timeout=10) as rpc:
+        assert await rpc("ours.hello", "Bob") == "hi Bob"
+        assert await rpc("ours.hello", "Bob", greeting="hey") == "hey Bob"
+        assert await rpc("ours.echo", 1, "two", [3], four={"a": None}) == [[1, "two", [3]], {"four": {"a": None}}]
+        assert await rpc("ours.Deep.name") == "deep"
+        assert await rpc.wire.call("ours", "hello", ["Eve"], {"greeting": "yo"}, timeout=5) == "yo Eve"
 
 
 @both_wires
 @pytest.mark.feature("F002-43")
 async def test_a_service_tells_its_procedures(url: str, connect: Connect, wire: str) -> None:
-    async with Ours().on(await connect(), wire), AmqpRpcClient(url, wire=wire, timeout=10) as rpc:
+    async with Ours().on(await connect(), wire), calling(url, wire=wire, timeout=10) as rpc:
         found = {each.name: each for each in await rpc.targets("ours")}
         assert found.keys() == TARGETS.keys()
         assert found["hello"] == TargetInfo("hello", ("name",), ("greeting",), "Greets.")
-        assert (await rpc.call("ours", "__get_target__", ["hello"]))["docstring"] == "Greets."
+        assert (await rpc("ours.__get_target__", "hello"))["docstring"] == "Greets."
 
 
 @both_wires
 @pytest.mark.feature("F002-44")
 async def test_what_does_not_exist_is_told_at_once(url: str, connect: Connect, wire: str) -> None:
-    async with Ours().on(await connect(), wire), AmqpRpcClient(url, wire=wire, timeout=30) as rpc:
+    async with Ours().on(await connect(), wire), calling(url, wire=wire, timeout=30) as rpc:
         with anyio.fail_after(10):
             for service, target in (("nowhere", "hello"), ("ours", "nope"), ("ours", "__class__")):
                 with pytest.raises(RemoteError) as caught:
-                    await rpc.call(service, target)
+                    await rpc(f"{service}.{target}")
                 assert caught.value.status is StatusCode.NOT_FOUND
 
 
@@ -67,19 +57,19 @@ async def test_what_does_not_exist_is_told_at_once(url: str, connect: Connect, w
 @pytest.mark.feature("F002-45")
 @pytest.mark.guarantee("G9")
 async def test_errors_are_typed_by_name_and_keep_secrets(url: str, connect: Connect, wire: str) -> None:
-    async with Ours().on(await connect(), wire), AmqpRpcClient(url, wire=wire, timeout=10) as rpc:
+    async with Ours().on(await connect(), wire), calling(url, wire=wire, timeout=10) as rpc:
         with pytest.raises(RemoteError) as refused:
-            await rpc.ours.refuses()
+            await rpc("ours.refuses")
         assert (refused.value.status, refused.value.detail) == (StatusCode.FAILED_PRECONDITION, "Not today.")
         with pytest.raises(RemoteError) as failed:
-            await rpc.ours.fails()
+            await rpc("ours.fails")
         assert (failed.value.type, failed.value.status) == ("ZeroDivisionError", StatusCode.INTERNAL)
         assert "secret" not in repr(failed.value.__dict__)
         with pytest.raises(RemoteError) as signature:
-            await rpc.ours.hello(1, 2, 3, 4)
+            await rpc("ours.hello", 1, 2, 3, 4)
         assert signature.value.status is StatusCode.INVALID_ARGUMENT
         with pytest.raises(RemoteError) as odd:
-            await rpc.ours.odd()
+            await rpc("ours.odd")
         assert odd.value.status is StatusCode.INTERNAL
 
 
@@ -87,19 +77,19 @@ async def test_errors_are_typed_by_name_and_keep_secrets(url: str, connect: Conn
 @pytest.mark.feature("F002-44")
 async def test_no_call_waits_longer_than_its_time_out(url: str, connect: Connect, wire: str) -> None:
     ours = Ours()
-    async with ours.on(await connect(), wire, slots=1), AmqpRpcClient(url, wire=wire) as rpc:
+    async with ours.on(await connect(), wire, slots=1), calling(url, wire=wire) as rpc:
         with anyio.fail_after(10), pytest.raises(PublicError, match=r"within 0\.2 seconds") as caught:
-            await rpc.call("ours", "slow", [0.6], timeout=0.2)
+            await rpc.wire.call("ours", "slow", [0.6], timeout=0.2)
         assert caught.value.status is StatusCode.DEADLINE_EXCEEDED
-        assert await rpc.ours.hello("Bob") == "hi Bob"  # the late reply disturbs nobody
+        assert await rpc("ours.hello", "Bob") == "hi Bob"  # the late reply disturbs nobody
 
 
 async def test_no_more_requests_run_at_a_time_than_there_are_slots(url: str, connect: Connect) -> None:
     ours = Ours()
-    async with ours.on(await connect(), "nameko", slots=2), AmqpRpcClient(url, timeout=20) as rpc:
+    async with ours.on(await connect(), "nameko", slots=2), calling(url, timeout=20) as rpc:
         async with anyio.create_task_group() as tasks:
             for _ in range(6):
-                tasks.start_soon(functools.partial(rpc.ours.slow, 0.3))
+                tasks.start_soon(rpc, "ours.slow", 0.3)
             await until(lambda: len(ours.began) == 2)
             await anyio.sleep(0.1)
             assert len(ours.began) == 2
@@ -114,11 +104,11 @@ async def test_a_request_runs_at_most_once_unless_it_is_idempotent(
     caplog.set_level(logging.CRITICAL, "aiormq")
     ours = Ours()
     server = await connect(rabbit.url(vhost, proxy.port), publish_timeout=5)
-    async with ours.on(server, "nameko", slots=2), AmqpRpcClient(url, timeout=20) as rpc:
+    async with ours.on(server, "nameko", slots=2), calling(url, timeout=20) as rpc:
         results: list[str] = []
 
         async def call(target: str) -> None:
-            results.append(await rpc.call("ours", target, [0.5]))
+            results.append(await rpc(f"ours.{target}", 0.5))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call, "slow")
@@ -135,10 +125,10 @@ async def test_a_request_runs_at_most_once_unless_it_is_idempotent(
 
 async def test_what_waits_at_the_end_is_given_back(url: str, connect: Connect) -> None:
     first, second = Ours(), Ours()
-    async with AmqpRpcClient(url, timeout=20) as rpc, first.on(await connect(), "nameko", slots=1) as served:
+    async with calling(url, timeout=20) as rpc, first.on(await connect(), "nameko", slots=1) as served:
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
-                tasks.start_soon(functools.partial(rpc.ours.slow, 0.5))
+                tasks.start_soon(rpc, "ours.slow", 0.5)
             await until(lambda: first.began)
             await anyio.sleep(0.1)
             await served.cancel()
@@ -149,56 +139,21 @@ async def test_what_waits_at_the_end_is_given_back(url: str, connect: Connect) -
 
 
 async def test_a_lost_reply_queue_comes_back(rabbit: Rabbit, vhost: str, url: str, connect: Connect) -> None:
-    async with Ours().on(await connect(), "nameko"), AmqpRpcClient(url, timeout=3) as rpc:
-        assert await rpc.ours.hello("Bob") == "hi Bob"
+    async with Ours().on(await connect(), "nameko"), calling(url, timeout=3) as rpc:
+        assert await rpc("ours.hello", "Bob") == "hi Bob"
         (name,) = (q["name"] for q in rabbit.api("GET", f"queues/{vhost}") if q["name"].startswith("rpc.reply"))
         rabbit.api("DELETE", f"queues/{vhost}/{name}")
         await anyio.sleep(1.0)
-        assert await rpc.ours.hello("Bob") == "hi Bob"
+        assert await rpc("ours.hello", "Bob") == "hi Bob"
 
 
 async def test_a_malformed_request_is_answered_and_stops_nothing(url: str, connect: Connect) -> None:
-    async with Ours().on(await connect(), "nameko"), AmqpRpcClient(url, timeout=10) as rpc:
-        loop, _ = rpc._broker._open()
-        await rpc.ours.hello("Bob")
+    async with Ours().on(await connect(), "nameko"), calling(url, timeout=10) as rpc:
+        loop, _ = rpc.wire._opened()  # type: ignore[attr-defined]
+        await rpc("ours.hello", "Bob")
         replies = rpc.wire._replies  # type: ignore[attr-defined]
         for body in (b"{", b"[1]", b'{"args": 1}', b'{"kwargs": [1]}'):
             with pytest.raises(RemoteError) as caught:
                 await loop.run(replies.call, "ours.hello", body, {}, 5)
             assert caught.value.status is StatusCode.INVALID_ARGUMENT
-        assert await rpc.ours.hello("Bob") == "hi Bob"
-
-
-@pytest.mark.feature("F002-42")
-@pytest.mark.feature("F002-48")
-async def test_synchronous_code_calls_from_any_thread(url: str, connect: Connect) -> None:
-    def work() -> list[Any]:
-        with SyncRpcClient(url, timeout=10) as rpc:
-            future = rpc.ours.slow.call_async(0.2)
-            found = [rpc.ours.hello("Bob"), rpc.ours.Deep.name(), future.result(timeout=5)]
-            with pytest.raises(RemoteError):
-                rpc.ours.nope.call_async().result()
-            found += [rpc.ours.hello.info.doc, len(rpc.ours.targets)]
-        with rpc_proxy(url, "ours", timeout=10) as ours:
-            return [*found, ours.hello("Eve")]
-
-    async with Ours().on(await connect(), "nameko"):
-        found = await anyio.to_thread.run_sync(work)
-    assert found == ["hi Bob", "deep", "done", "Greets.", len(TARGETS), "hi Eve"]
-
-
-@pytest.mark.feature("F002-42")
-async def test_handlers_get_clients_injected(url: str, connect: Connect) -> None:
-    app = App(plugins=["microkit_amqp.plugin"], discover=False, settings={"amqp": {"url": url}})
-
-    @app.on(Procedure("caller.sync"))
-    def sync(ours: Annotated[SyncServiceProxy, Depends(RPCProxyProvider("ours"))]) -> list[str]:
-        return [ours.hello("Bob"), ours.hello.call_async("Eve").result(timeout=5)]
-
-    @app.on(Procedure("caller.native"))
-    async def native(client: AmqpRpcClient) -> str:
-        return await client.ours.hello("Ann")
-
-    async with Ours().on(await connect(), "nameko"), app.started():
-        assert await app.call("caller.sync") == ["hi Bob", "hi Eve"]
-        assert await app.call("caller.native") == "hi Ann"
+        assert await rpc("ours.hello", "Bob") == "hi Bob"

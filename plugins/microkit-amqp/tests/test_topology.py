@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from microkit_amqp import AmqpBroker, Topology, topology_of, topology_text, work
 from microkit_amqp.topology import LEVELS, has_own_queue, level_bind, level_route, level_topology, rounded_up
 
 from .conftest import Connect, Mailbox
+from .rabbit import Rabbit
 
 APP = """
 from microkit import App, PluginInfo, hookimpl
@@ -25,8 +27,12 @@ class Workers:
     def microkit_amqp_queues(self, app):
         return [QueueSpec("orders", "shop", "order_placed")]
 
+    @hookimpl
+    def microkit_amqp_url(self, app):
+        return "{url}"
 
-app = App(plugins=["microkit_amqp.plugin", Workers()], discover=False, settings={{"amqp": {{"url": "{url}"}}}})
+
+app = App(plugins=["microkit_amqp.plugin", Workers()], discover=False)
 """
 
 
@@ -107,7 +113,7 @@ async def test_a_broker_is_compared_with_what_should_be(connect: Connect, broker
 @pytest.mark.feature("FX-12")
 @pytest.mark.feature("FX-11")
 def test_the_commands(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rabbit: Rabbit, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "amqp_app.py").write_text(APP.format(url=url))
     monkeypatch.chdir(tmp_path)
@@ -135,12 +141,33 @@ def test_the_commands(
     assert "orders  an-id  attempts 1  hopeless" in out
     code, out = run("dead", url)
     assert code == 1
-    assert "Give --queue, or --management" in out
+    assert "nobody can ask which queues there are. Name one (--queue), or set" in out
     code, out = run("dead", url, "--queue", "orders", "--json")
     assert '"reason": "hopeless"' in out
+    with monkeypatch.context() as patch:
+        patch.setenv("MICROKIT_AMQP__MANAGEMENT", rabbit.management)
+        code, out = run("dead", url)
+    assert code == 0
+    assert out.endswith("hopeless\n1 dead letters\n")
     assert run("dead", "amqp_app:app", "--redrive", "--id", "other") == (0, "0 put back\n")
     assert run("dead", "amqp_app:app", "--redrive") == (0, "1 put back\n")
     assert run("dead", "amqp_app:app") == (0, "0 dead letters\n")
+
+
+@pytest.mark.parametrize("broker", ["memory://", ""])
+def test_commands_ask_no_broker_that_nobody_named(
+    broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "no_amqp_app.py").write_text(APP.format(url=broker))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MICROKIT_PLUGINS", "amqp")
+    sys.modules.pop("no_amqp_app", None)
+    assert main(["amqp", "topology", "no_amqp_app:app"]) == 0
+    capsys.readouterr()
+    for words in (["topology", "no_amqp_app:app", "--diff"], ["dead", "no_amqp_app:app"]):
+        assert main(["amqp", *words]) == 1
+        assert f"its broker is {broker or 'none'}. Set the broker of workers" in capsys.readouterr().err
 
 
 def _kill_one(url: str) -> None:

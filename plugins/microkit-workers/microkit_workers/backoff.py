@@ -86,7 +86,7 @@ class Backoff:
     Args:
         max_retries: retries after the first attempt; 0: without limit.
         interval: seconds, or what gives them for an attempt that failed.
-        exceptions: classes that are retried, with their subclasses; None: by `statuses`.
+        exceptions: classes that are retried, with their subclasses, or one such class; None: by `statuses`.
         statuses: outcomes that are retried; None: those of the table (`StatusCode.retryable`).
         max_age: seconds since the message was first seen, after which it is not retried any more; None: without limit.
         jitter: each pause is made longer or shorter by up to this part of it, at random (0.1 is 10 percent), so that
@@ -97,19 +97,21 @@ class Backoff:
         self,
         max_retries: int = 5,
         interval: float | Interval = ExponentialInterval(),
-        exceptions: Iterable[type[BaseException]] | None = None,
+        exceptions: type[BaseException] | Iterable[type[BaseException]] | None = None,
         *,
         statuses: Iterable[StatusCode] | None = None,
         max_age: float | None = None,
         jitter: float = 0.0,
     ) -> None:
-        if max_retries < 0:
-            raise ConfigurationError("max_retries must not be negative; 0 is without limit.")
-        if not 0 <= jitter <= 1:
-            raise ConfigurationError("jitter is a part of the pause, from 0 to 1.")
+        if not _is_number(max_retries) or max_retries < 0:
+            raise ConfigurationError(f"max_retries is a number from 0, which is without limit; not {max_retries!r}.")
+        if not _is_number(jitter) or not 0 <= jitter <= 1:
+            raise ConfigurationError(f"jitter is a part of the pause, from 0 to 1; not {jitter!r}.")
+        if max_age is not None and (not _is_number(max_age) or max_age <= 0):
+            raise ConfigurationError(f"max_age is a number of seconds over 0; not {max_age!r}.")
         self.max_retries = max_retries
-        self.interval: Interval = interval if callable(interval) else ConstantInterval(interval)
-        self.exceptions = None if exceptions is None else tuple(exceptions)
+        self.interval: Interval = interval if callable(interval) else ConstantInterval(_pause(interval))
+        self.exceptions = None if exceptions is None else _classes(exceptions)
         self.statuses = None if statuses is None else frozenset(statuses)
         self.max_age = max_age
         self.jitter = jitter
@@ -148,6 +150,26 @@ def is_a(error: BaseException, cls: type[BaseException]) -> bool:
     return isinstance(error, cls) or f"{cls.__module__}.{cls.__qualname__}" in names
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pause(interval: object) -> float:
+    if not isinstance(interval, int | float) or not _is_number(interval) or interval < 0:
+        raise ConfigurationError(
+            f"The interval of retries is a number from 0, or a function that gives it for an attempt; not {interval!r}."
+        )
+    return interval
+
+
+def _classes(exceptions: object) -> tuple[type[BaseException], ...]:
+    found: tuple[Any, ...] = tuple(exceptions) if isinstance(exceptions, Iterable) else (exceptions,)
+    for each in found:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise ConfigurationError(f"What is retried are classes of exceptions, and {each!r} is none.")
+    return found
+
+
 class AsyncBackOff(Backoff):
     """The seed's policy: any exception is retried, at the broker, while the worker is free for others.
 
@@ -170,5 +192,5 @@ class AsyncBackOff(Backoff):
             compute = interval
             seconds = lambda attempt: compute(self, attempt) / 1000  # noqa: E731
         else:
-            seconds = ConstantInterval(interval / 1000)
+            seconds = ConstantInterval(_pause(interval) / 1000)
         super().__init__(max_retries, seconds, (Exception,) if exception_list is None else exception_list)

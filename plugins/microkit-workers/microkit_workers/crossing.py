@@ -73,7 +73,7 @@ class Future(Generic[T]):
         except Exception as exc:
             self._error = exc
         except BaseException as exc:
-            self._error = RuntimeError("the application was shut down before the result came")
+            self._error = RuntimeError("what the call belongs to was closed before its result came")
             raise exc
         finally:
             self._done.set()

@@ -2,144 +2,39 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-import time
-from contextlib import closing
-from pathlib import Path
-from typing import Any, Literal, Protocol
+import hashlib
+import logging
+import uuid
+from typing import Any
 
-import anyio.to_thread
+import anyio
 
-from microkit import CallNext, Message, PublicError, Reply, StatusCode
+from microkit import CallNext, Message, Reply
 
-Claim = Literal["new", "busy", "done"]
+from .seen import SeenStore
 
-
-class SeenStore(Protocol):
-    """Remembers messages. Methods may block; they are called in threads."""
-
-    def claim(self, key: str, lease: float) -> Claim:
-        """Begin to handle a message, unless it is done or somebody else has begun.
-
-        Args:
-            lease: seconds after which a claim counts for nothing, because its process is gone.
-        """
-        ...
-
-    def done(self, key: str, ttl: float) -> None:
-        """The message was handled; remember that for `ttl` seconds."""
-        ...
-
-    def release(self, key: str) -> None:
-        """The message was not handled."""
-        ...
-
-
-class MemorySeenStore:
-    """Seen messages in this process, forgotten when it ends."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, tuple[bool, float]] = {}
-        self._lock = threading.Lock()
-
-    def claim(self, key: str, lease: float) -> Claim:
-        """See `SeenStore`."""
-        now = time.time()
-        with self._lock:
-            for old in [each for each, (_, until) in self._entries.items() if until <= now]:
-                del self._entries[old]
-            if key in self._entries:
-                return "done" if self._entries[key][0] else "busy"
-            self._entries[key] = False, now + lease
-            return "new"
-
-    def done(self, key: str, ttl: float) -> None:
-        """See `SeenStore`."""
-        with self._lock:
-            self._entries[key] = True, time.time() + ttl
-
-    def release(self, key: str) -> None:
-        """See `SeenStore`."""
-        with self._lock:
-            self._entries.pop(key, None)
-
-
-class SqliteSeenStore:
-    """Seen messages in an SQLite database, which processes may share.
-
-    Args:
-        path: of the database.
-        table: name of the table; made at first use.
-    """
-
-    def __init__(self, path: str | Path, table: str = "microkit_seen") -> None:
-        if not table.isidentifier():
-            raise ValueError(f"{table!r} is no name of a table")
-        self._path = str(path)
-        self._table = table
-
-    def claim(self, key: str, lease: float) -> Claim:
-        """See `SeenStore`."""
-        now = time.time()
-        with closing(self._connect()) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            with connection:
-                connection.execute(f"DELETE FROM {self._table} WHERE until <= ?", (now,))  # noqa: S608
-                row = connection.execute(f"SELECT done FROM {self._table} WHERE key = ?", (key,)).fetchone()  # noqa: S608
-                if row is not None:
-                    return "done" if row[0] else "busy"
-                self._write(connection, key, False, now + lease)
-                return "new"
-
-    def done(self, key: str, ttl: float, connection: sqlite3.Connection | None = None) -> None:
-        """See `SeenStore`.
-
-        Args:
-            connection: with the transaction in which the message is handled, so that both are committed or neither.
-        """
-        if connection is not None:
-            self._create(connection)
-            self._write(connection, key, True, time.time() + ttl)
-            return
-        with closing(self._connect()) as own, own:
-            self._write(own, key, True, time.time() + ttl)
-
-    def release(self, key: str) -> None:
-        """See `SeenStore`."""
-        with closing(self._connect()) as connection, connection:
-            connection.execute(f"DELETE FROM {self._table} WHERE key = ? AND NOT done", (key,))  # noqa: S608
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=10.0)
-        self._create(connection)
-        return connection
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {self._table} "
-            "(key TEXT PRIMARY KEY, done INTEGER NOT NULL, until REAL NOT NULL)"
-        )
-
-    def _write(self, connection: sqlite3.Connection, key: str, done: bool, until: float) -> None:
-        connection.execute(f"REPLACE INTO {self._table} (key, done, until) VALUES (?, ?, ?)", (key, done, until))  # noqa: S608
+_logger = logging.getLogger("microkit.workers")
+_DONE = b"done"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+_LONGEST_KEY = 200  # bytes: stores have bounds, and ids come from outside
 
 
 class Idempotent:
     """Middleware: a message that was handled is acked without its handler. Add it to a context or an application:
     `context.add_middleware(Idempotent(SqliteSeenStore("seen.db")), kinds=Kind.MESSAGE)`.
 
-    Messages are told apart by id and queue; those without an id, and batches, are handled each time. A crash after the
-    handler's own commit and before this store's repeats the message; call `done` in the handler's transaction where
-    that matters.
+    Messages are told apart by id and queue; those without an id, and batches, are handled each time. A message is
+    claimed while it is handled; a copy waits until that has ended: it is acked if it ended well, and handled otherwise.
+    A crash after the handler's own commit and before this store's repeats the message; where that matters,
+    `SqliteSeenStore.done` in the handler's transaction closes that window.
 
     Args:
-        store: remembers them.
+        store: remembers them: `MemorySeenStore`, `SqliteSeenStore`, or a `Store` of microkit-kv.
         ttl: seconds; longer than a message may be on its way.
-        lease: seconds after which the claim of a process that is gone ends; longer than any handler runs.
+        lease: seconds after which the claim of a process that is gone ends; one that runs prolongs its claim.
     """
 
-    def __init__(self, store: SeenStore, ttl: float = 86_400.0, lease: float = 3600.0) -> None:
+    def __init__(self, store: SeenStore, ttl: float = 86_400.0, lease: float = 30.0) -> None:
         self._store = store
         self._ttl = ttl
         self._lease = lease
@@ -148,29 +43,50 @@ class Idempotent:
         key = seen_key(message) if isinstance(message, Message) else None  # a batch is none
         if key is None:
             return await call_next(message)
-        claim = await anyio.to_thread.run_sync(self._store.claim, key, self._lease)
-        if claim == "done":
+        claim = f"claimed by {uuid.uuid4().hex}".encode()
+        if not await self._claimed(key, claim):
             return Reply()
-        if claim == "busy":
-            raise PublicError("The same message is being handled right now.", status=StatusCode.UNAVAILABLE)
+        reply: Reply | None = None
+        handled = False
         try:
-            reply = await call_next(message)
-        except BaseException:
-            await self._end(self._store.release, key)
-            raise
-        decided: Any = message.settlement.decision if message.settlement is not None else None
-        if reply.ok and (decided is None or decided.verdict.value == "ack"):
-            await self._end(self._store.done, key, self._ttl)
-        else:
-            await self._end(self._store.release, key)
-        return reply
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._prolong, key, claim)
+                reply = await call_next(message)
+                tasks.cancel_scope.cancel()
+            assert reply is not None, "call_next raises when it is cancelled only"
+            decided: Any = message.settlement.decision if message.settlement is not None else None
+            handled = reply.ok and (decided is None or decided.verdict.value == "ack")
+            return reply
+        finally:
+            with anyio.CancelScope(shield=True):
+                if handled:
+                    await self._store.put(key, _DONE, ttl=self._ttl)
+                else:
+                    await self._store.compare_and_set(key, claim, None)
 
-    @staticmethod
-    async def _end(func: Any, *args: Any) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(func, *args)
+    async def _claimed(self, key: str, claim: bytes) -> bool:
+        """Claim a message, once nobody else does; False if it was handled."""
+        pause = _FIRST_PAUSE
+        while not await self._store.compare_and_set(key, None, claim, ttl=self._lease):
+            if await self._store.get(key) == _DONE:
+                return False
+            await anyio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        return True
+
+    async def _prolong(self, key: str, claim: bytes) -> None:
+        while True:
+            await anyio.sleep(self._lease / 3)
+            try:
+                await self._store.compare_and_set(key, claim, claim, ttl=self._lease)
+            except Exception as exc:  # the handler goes on: it is at worst repeated
+                _logger.warning("the claim of message %s could not be prolonged: %s", key, exc)
 
 
 def seen_key(message: Message) -> str | None:
     """What a message is remembered by; None for one without an id."""
-    return f"{message.queue or message.address} {message.message_id}" if message.message_id else None
+    if not message.message_id:
+        return None
+    key = f"{message.queue or message.address} {message.message_id}"
+    encoded = key.encode(errors="backslashreplace")
+    return encoded.decode() if len(encoded) <= _LONGEST_KEY else hashlib.sha256(encoded).hexdigest()

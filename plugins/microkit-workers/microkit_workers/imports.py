@@ -26,7 +26,12 @@ def target_of(target: Any) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as exc:
-        raise ConfigurationError(f"The target {target!r} cannot be imported: {describe_failure(exc)}.") from exc
+        missing = exc.name if isinstance(exc, ModuleNotFoundError) and exc.name else ""
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            why = f"there is no module {missing!r} on sys.path. Correct the path, or start where the module is"
+        else:
+            why = f"{describe_failure(exc)}. Correct that module"
+        raise ConfigurationError(f"The target {target!r} cannot be imported: {why}.") from exc
     for name in path.split("."):
         if not hasattr(found, name):
             raise ConfigurationError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from microkit import Call, Depends, NotFound
+from microkit import Call, Depends, NotFound, RpcRequest
 from microkit.broker import RpcWire, TargetInfo
 
 from .context import pools_of
 from .crossing import Future, Loop
+
+_OF_MESSAGES = "x-microkit-"  # headers that tell of one delivery, not of the call
 
 
 class TargetProxy:
@@ -45,20 +48,24 @@ class TargetProxy:
 
 
 class ServiceProxy:
-    """Another service: its attributes are its procedures.
+    """Another service: its attributes are its procedures, and `service["name"]` is one whose name is no attribute.
 
     Args:
         name: of the service.
         wire: carries the calls.
         timeout: seconds that a call waits.
         loop: the event loop of the call.
+        headers: sent along with each call.
     """
 
-    def __init__(self, name: str, wire: RpcWire, timeout: float, loop: Loop) -> None:
+    def __init__(
+        self, name: str, wire: RpcWire, timeout: float, loop: Loop, headers: Mapping[str, Any] | None = None
+    ) -> None:
         self._name = name
         self._wire = wire
         self._timeout = timeout
         self._loop = loop
+        self._headers = headers
 
     @property
     def targets(self) -> Any:
@@ -75,19 +82,68 @@ class ServiceProxy:
         raise NotFound(f"The service {self._name!r} has no procedure {target!r}.")
 
     async def _call(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return await self._wire.call(self._name, target, args, kwargs, timeout=self._timeout)
+        return await self._wire.call(self._name, target, args, kwargs, timeout=self._timeout, headers=self._headers)
+
+    def __getitem__(self, name: str) -> TargetProxy:
+        return TargetProxy(self, name)
 
     def __getattr__(self, name: str) -> TargetProxy:
         if name.startswith("_"):
             raise AttributeError(name)
-        return TargetProxy(self, name)
+        return self[name]
 
     def __repr__(self) -> str:
         return f"<ServiceProxy {self._name}>"
 
 
+class SystemProxy:
+    """All services: its attributes are `ServiceProxy`s, and `system["my-service"]` is one whose name is no attribute.
+
+    Nothing is asked of the broker until a procedure is called; one of a service that does not exist is NOT_FOUND then.
+
+    Args:
+        wire, timeout, loop, headers: as of `ServiceProxy`.
+    """
+
+    def __init__(self, wire: RpcWire, timeout: float, loop: Loop, headers: Mapping[str, Any] | None = None) -> None:
+        self._wire = wire
+        self._timeout = timeout
+        self._loop = loop
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> ServiceProxy:
+        return ServiceProxy(name, self._wire, self._timeout, self._loop, self._headers)
+
+    def __getattr__(self, name: str) -> ServiceProxy:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __repr__(self) -> str:
+        return "<SystemProxy>"
+
+
+class RPCSystemProxyProvider:
+    """Injects a `SystemProxy`: `@inject(system=RPCSystemProxyProvider())`, or as an attribute of a class target. In a
+    procedure that was called over the broker its headers, such as nameko's stack of call ids, go along.
+
+    Args:
+        timeout: seconds that a call waits; None: the setting `rpc_timeout`.
+    """
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self.timeout = timeout
+
+    def __microkit_depends__(self) -> Depends:
+        return Depends(self._provide)
+
+    def _provide(self, call: Call, wire: RpcWire) -> SystemProxy:
+        timeout = self.timeout or pools_of(call.app).settings.rpc_timeout
+        return SystemProxy(wire, timeout, Loop(call.app.runtime.tasks), _headers_of(call))
+
+
 class RPCProxyProvider:
-    """Injects a `ServiceProxy`: `@inject(users=RPCProxyProvider("users"))`, or as an attribute of a class target.
+    """Injects the `ServiceProxy` of one service, in all as `RPCSystemProxyProvider`.
 
     Args:
         service: name of the other service.
@@ -96,11 +152,16 @@ class RPCProxyProvider:
 
     def __init__(self, service: str, timeout: float | None = None) -> None:
         self.service = service
-        self.timeout = timeout
+        self._system = RPCSystemProxyProvider(timeout)
 
     def __microkit_depends__(self) -> Depends:
         return Depends(self._provide)
 
     def _provide(self, call: Call, wire: RpcWire) -> ServiceProxy:
-        timeout = self.timeout or pools_of(call.app).settings.rpc_timeout
-        return ServiceProxy(self.service, wire, timeout, Loop(call.app.runtime.tasks))
+        return self._system._provide(call, wire)[self.service]
+
+
+def _headers_of(call: Call) -> dict[str, Any]:
+    if not isinstance(call, RpcRequest) or call.plan.ingress != "consumers":
+        return {}
+    return {name: value for name, value in call.headers.items() if not name.startswith(_OF_MESSAGES)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -24,6 +25,9 @@ _SETTINGS = {
     "WORKER_MODE": "worker_mode",
     "MAX_TASKS_PER_CHILD": "max_tasks_per_child",
 }
+
+_OWN_KEYS = (*_SETTINGS, "ENABLE_METRICS", "METRICS")
+_MISSPELT = 0.85  # likeness from which a key of the user's own is taken for one of these
 
 
 class Runner:
@@ -113,4 +117,10 @@ def _own_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         if not key.isupper() and key not in known:
             hint = nearest(key, {*known, *_SETTINGS})
             raise ConfigurationError(f"The configuration of a Runner has the unknown key {key!r}.{hint}")
+        meant = difflib.get_close_matches(key, _OWN_KEYS, 1, _MISSPELT)
+        if meant and key not in _OWN_KEYS:
+            raise ConfigurationError(
+                f"The configuration of a Runner has the key {key!r}, which nobody reads, and which looks like "
+                f"{meant[0]!r}. Correct it, or give what `Config` is to hand on another name."
+            )
     return {key: value for key, value in given.items() if key in known}

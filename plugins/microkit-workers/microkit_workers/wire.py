@@ -21,7 +21,7 @@ async def connected_broker(app: App) -> AsyncGenerator[Broker]:
     """The broker that the settings name, connected; closed at shutdown.
 
     Raises:
-        StartupError: there is no such broker, or it could not be reached for `connect_patience` seconds.
+        StartupError: there is no such broker, it could not be reached for `connect_patience` seconds, or will never be.
     """
     settings = pools_of(app).settings
     broker = broker_for(app, settings.broker)
@@ -33,19 +33,21 @@ async def connected_broker(app: App) -> AsyncGenerator[Broker]:
 
 
 async def _connect(broker: Broker, patience: float) -> None:
-    pause, began, attempts = _FIRST_PAUSE, anyio.current_time(), 0
+    pause, began, told = _FIRST_PAUSE, anyio.current_time(), ""
     while True:
-        attempts += 1
         try:
             return await broker.connect()
         except (StartupError, OSError) as exc:
+            if getattr(exc, "final", False):
+                raise
             left = patience - (anyio.current_time() - began)
             if patience >= 0 and left <= 0:
                 raise StartupError(
-                    f"The broker could not be reached in {attempts} attempts during {patience:g} seconds. {exc} To "
-                    f"wait longer, set connect_patience (negative: without limit)."
+                    f"{exc} To wait longer than {patience:g} seconds, set connect_patience (negative: without limit)."
                 ) from exc
-            _logger.warning("the broker cannot be reached (%s); trying again in %.1f s", exc, pause)
+            why = "as before" if str(exc) == told else str(exc)
+            _logger.warning("the broker cannot be reached (%s); trying again in %.1f s", why, pause)
+            told = str(exc)
         await anyio.sleep(pause if patience < 0 else min(pause, max(left, 0.01)))
         pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -240,10 +241,25 @@ async def test_a_broker_that_cannot_be_reached_is_a_clear_error_after_some_attem
         async with serving(app):
             pass
     text = str(alone(caught.value))
-    assert "could not be reached in" in text
+    assert "To wait longer than 0.5 seconds" in text
     assert "Nobody listens at nowhere:1." in text
     assert "connect_patience" in text
     assert 2 < made.attempts < 20
+
+
+@pytest.mark.anyio
+@pytest.mark.guarantee("G2")
+async def test_a_broker_that_will_never_be_there_is_not_waited_for(serving: Any, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database" * 100)
+    for path, reason in (("nowhere/jobs.db", "its folder has to exist"), ("text.db", "is no SQLite database")):
+        app = App(settings={"workers": {"broker": f"sqlite:///{tmp_path}/{path}", "connect_patience": 60}})
+        app.on(Event("a", "b"))(lambda payload: None)
+        with anyio.fail_after(10), pytest.raises(BaseExceptionGroup) as caught:
+            async with serving(app):
+                pass
+        text = str(alone(caught.value))
+        assert reason in text
+        assert "connect_patience" not in text
 
 
 @pytest.mark.anyio

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from microkit import App, Event, Message, PublicError, StatusCode, inject
+from microkit import App, ConfigurationError, Event, Message, PublicError, StatusCode, inject
 from microkit_workers import (
     Config,
     Dependency,
@@ -306,6 +306,12 @@ async def test_the_configuration_is_a_dependency(serving: Any, until: Any) -> No
         await service.publish("shop", "order", 1)
         await until(lambda: seen)
     assert (seen[0]["SERVICE_NAME"], seen[0]["MAX_WORKERS"], seen[0]["COLOUR"]) == ("shop2", 2, "red")
+
+
+@pytest.mark.parametrize(("key", "meant"), [("AMQP_URL", "AMQP_URI"), ("WORKERS_MODE", "WORKER_MODE")])
+def test_a_misspelt_key_of_the_configuration_is_not_taken_for_the_user_s_own(key: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"key '{key}', which nobody reads, and which looks like '{meant}'"):
+        Runner([], {key: "amqp://localhost"})
 
 
 @pytest.mark.anyio

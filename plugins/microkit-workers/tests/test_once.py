@@ -33,19 +33,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return MemorySeenStore() if request.param == "memory" else SqliteSeenStore(tmp_path / "seen.db")
 
 
-def test_a_store_remembers_for_its_time(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.anyio
+async def test_a_store_remembers_for_its_time(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("time.time", lambda: now[0])
-    assert store.claim("a", 10) == "new"
-    assert store.claim("a", 10) == "busy"
-    store.release("a")
-    assert store.claim("a", 10) == "new"
-    store.done("a", 100)
-    assert store.claim("a", 10) == "done"
+    assert await store.compare_and_set("a", None, b"1", ttl=10)
+    assert not await store.compare_and_set("a", None, b"2", ttl=10)
+    assert await store.compare_and_set("a", b"1", None)
+    assert await store.get("a") is None
+    await store.put("a", b"3", ttl=100)
+    assert await store.get("a") == b"3"
     now[0] += 101
-    assert store.claim("a", 10) == "new"
-    now[0] += 11  # the claim of a process that is gone
-    assert store.claim("a", 10) == "new"
+    assert await store.get("a") is None
+    assert not await store.compare_and_set("a", b"3", b"4")
+    assert await store.compare_and_set("a", None, b"4")
+    now[0] += 1e9  # without an end
+    assert await store.get("a") == b"4"
 
 
 @pytest.mark.anyio
@@ -100,22 +103,82 @@ async def test_a_message_that_is_being_handled_is_not_handled_beside_that(
     assert seen == [1]
 
 
-def test_done_belongs_to_the_transaction_of_the_handler(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_the_copy_of_a_message_whose_process_has_died_waits_for_the_claim_to_end(
+    make_app: MakeApp, serving: Any, store: Any
+) -> None:
+    """A copy that gave up meanwhile would be dead, and its effect lost."""
+    app, seen, context = make_app(), list[float](), RunnerContext()
+    context.add_middleware(Idempotent(store, lease=0.6), kinds=Kind.MESSAGE)
+
+    @context.on(Event("a", "b"), retry=Backoff(exceptions=()))
+    async def handle(payload: int) -> None:
+        seen.append(anyio.current_time())
+        await anyio.sleep(1.2)  # longer than the lease, which is prolonged
+
+    app.include(context)
+    async with serving(app) as service:
+        key = seen_key(Message(message_id="one", queue="a.b__svc.handle"))
+        await store.compare_and_set(key, None, b"of a process that was killed", ttl=0.4)
+        began = anyio.current_time()
+        for _ in range(2):
+            await service.publish("a", "b", 1, message_id="one")
+        await service.drained("a.b__svc.handle")
+        assert await service.dead() == []
+    (at,) = seen
+    assert at - began > 0.3
+
+
+@pytest.mark.anyio
+async def test_done_belongs_to_the_transaction_of_the_handler(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     store = SqliteSeenStore(path)
     with closing(sqlite3.connect(path)) as connection:
-        store.done("a", 100, connection)
+        assert store.done("a", 100, connection)
         connection.rollback()
-        assert store.claim("a", 10) == "new"
-        store.release("a")
-        store.done("a", 100, connection)
+        assert await store.get("a") is None
+        assert store.done("a", 100, connection)
         connection.commit()
-    assert store.claim("a", 10) == "done"
+        assert not store.done("a", 100, connection)
+    assert await store.get("a") == b"done"
+
+
+@pytest.mark.anyio
+async def test_what_was_done_in_a_transaction_is_not_handled_again(
+    make_app: MakeApp, serving: Any, tmp_path: Path
+) -> None:
+    """The process is killed after the handler's commit: its claim is there no more, the effect is."""
+    app, seen, context, store = make_app(), list[int](), RunnerContext(), SqliteSeenStore(tmp_path / "app.db")
+    context.add_middleware(Idempotent(store), kinds=Kind.MESSAGE)
+
+    @context.on(Event("a", "b"))
+    def handle(payload: int, message: Message) -> None:
+        key = seen_key(message)
+        assert key is not None
+        with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
+            assert store.done(key, 100, connection)
+        seen.append(payload)
+
+    app.include(context)
+    key = seen_key(Message(message_id="one", queue="a.b__svc.handle"))
+    assert key is not None
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
+        store.done(key, 100, connection)
+    async with serving(app) as service:
+        for message_id in ("one", "two", "two"):
+            await service.publish("a", "b", 1, message_id=message_id)
+            await service.drained("a.b__svc.handle")
+    assert seen == [1]
 
 
 def test_a_message_is_known_by_its_queue_and_its_id() -> None:
     assert seen_key(Message(message_id="m", queue="q")) == "q m"
     assert seen_key(Message(queue="q")) is None
+    long = seen_key(Message(message_id="m" * 10_000, queue="q"))
+    assert long is not None
+    assert len(long) == 64
+    assert long != seen_key(Message(message_id="m" * 10_001, queue="q"))
+    assert seen_key(Message(message_id="\ud800", queue="q")) == "q \\ud800"
 
 
 # -- the outbox --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import anyio
 import pytest
 
 from microkit.broker import DeadLetter, OutgoingMessage
+from microkit.cli import main
 from microkit_workers.brokers import SqliteBroker
 
 PATIENCE = 30.0
@@ -343,9 +344,9 @@ def test_dead_letters_are_listed_and_put_back_by_command(start: Start, tmp_path:
     app.include(context)
     """
 
-    def command(*arguments: str) -> list[dict[str, Any]] | str:
+    def command(*arguments: str, of: str = "app:app") -> Any:
         done = subprocess.run(
-            [sys.executable, "-m", "microkit", "dead-letters", "app:app", *arguments],
+            [sys.executable, "-m", "microkit", "dead-letters", of, *arguments],
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -354,8 +355,7 @@ def test_dead_letters_are_listed_and_put_back_by_command(start: Start, tmp_path:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        lines = done.stdout.splitlines()
-        return [json.loads(line) for line in lines] if not arguments else done.stdout
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     program = start(source)
     while "consuming" not in program.output:
@@ -364,12 +364,34 @@ def test_dead_letters_are_listed_and_put_back_by_command(start: Start, tmp_path:
     end = time.monotonic() + PATIENCE
     while len(dead(tmp_path)) < 2 and time.monotonic() < end:
         time.sleep(0.05)
-    letters = command()
+    letters = command("--json")
     assert [(each["queue"], each["reason"], each["body"]) for each in letters] == [
         ("a.b__svc.handle", "KeyError: INTERNAL after attempt 1", body) for body in ("1", "2")
     ]
     (tmp_path / "mended").touch()
-    assert command("--redrive", "--id", letters[1]["id"]) == "a.b__svc.handle: 1\n"
+    assert command("--redrive", "--id", letters[1]["id"]) == "1 put back\n"
     program.wait_for(lambda log: ["end", "2"] in log)
-    assert len(dead(tmp_path)) == 1
+    listed = command(of=f"sqlite:///{tmp_path}/broker.db")
+    assert listed.splitlines()[0].endswith(f"a.b__svc.handle  {letters[0]['id']}  attempts 1  {letters[0]['reason']}")
+    assert listed.splitlines()[1:] == ["1 dead letters"]
     assert program.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("memory://", "are in the memory of the service"),
+        ("sqlite:///nowhere.db", "nowhere.db'. Correct the path in the URL"),
+        ("nothing://x", "No active plugin brings a broker for nothing://"),
+        ("nowhere:app", "There is no module 'nowhere'"),
+    ],
+)
+def test_dead_letters_that_cannot_be_read_are_one_paragraph(
+    target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["dead-letters", target]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

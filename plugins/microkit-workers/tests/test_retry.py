@@ -111,13 +111,6 @@ def test_what_is_too_old_is_given_up() -> None:
     assert decision.reason.startswith("older than 60 seconds: OSError")
 
 
-def test_a_policy_refuses_what_cannot_be() -> None:
-    with pytest.raises(ConfigurationError, match="0 is without limit"):
-        Backoff(-1)
-    with pytest.raises(ConfigurationError, match="from 0 to 1"):
-        Backoff(jitter=2)
-
-
 @pytest.mark.feature("F002-36")
 def test_the_seeds_policy_counts_in_milliseconds() -> None:
     assert AsyncBackOff(5, 10_000)(*failed(KeyError())).delay == 10
@@ -268,3 +261,28 @@ async def test_a_tick_without_a_policy_is_not_repeated_and_one_with_it_ends_with
         with anyio.fail_after(5):
             await client._timers.stop(10)  # the pause before a retry holds nobody up
     assert sorted(seen) == ["patient", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Backoff(-1), "max_retries is a number from 0"),
+        (lambda: Backoff("3"), "max_retries is a number from 0.*not '3'"),  # type: ignore[arg-type]
+        (lambda: Backoff(3, "5s"), "interval of retries is a number.*not '5s'"),  # type: ignore[arg-type]
+        (lambda: Backoff(3, -1), "interval of retries is a number"),
+        (lambda: Backoff(jitter=2), "jitter is a part of the pause"),
+        (lambda: Backoff(max_age=0), "max_age is a number of seconds over 0"),
+        (lambda: Backoff(exceptions=["OSError"]), "classes of exceptions, and 'OSError' is none"),  # type: ignore[list-item]
+        (lambda: Backoff(exceptions=5), "classes of exceptions, and 5 is none"),  # type: ignore[arg-type]
+        (lambda: AsyncBackOff(3, "5"), "interval of retries is a number.*not '5'"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused_where_it_is_written(make: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make()
+
+
+def test_one_class_of_exceptions_may_stand_alone() -> None:
+    policy = Backoff(exceptions=OSError)
+    assert policy.retries(Reply(error=ConnectionError()))
+    assert not policy.retries(Reply(error=KeyError()))

@@ -186,10 +186,10 @@ class Replies:
         except TimeoutError as exc:
             text = f"{key} has not answered within {timeout:g} seconds."
             raise PublicError(text, status=StatusCode.DEADLINE_EXCEEDED) from exc
-        except Unroutable as exc:
+        except Unroutable:
             service = key.partition(".")[0]
             text = f"There is no service {service!r}, or it has no such procedure."
-            raise RemoteError(UNKNOWN_SERVICE, text, (service,), status=StatusCode.NOT_FOUND, public=True) from exc
+            raise RemoteError(UNKNOWN_SERVICE, text, (service,), status=StatusCode.NOT_FOUND, public=True) from None
         finally:
             del self._waiting[identity]
         try:

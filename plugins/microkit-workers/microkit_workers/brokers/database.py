@@ -84,11 +84,21 @@ def unavailable(exc: BaseException) -> PublicError:
     return error
 
 
+_FINAL = (
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+)
+
+
 def cannot_use(path: str, exc: BaseException) -> StartupError:
     """The error of a start for an error of SQLite."""
     error = StartupError(
         f"The message broker cannot use {os.path.abspath(path)}: {reason_of(exc)}. Correct the path in its URL "
-        f"(sqlite:///relative/path or sqlite:////absolute/path), or mend the file."
+        f"(sqlite:///relative/path or sqlite:////absolute/path), or mend the file.",
+        final=(getattr(exc, "sqlite_errorcode", 0) & 0xFF) in _FINAL,
     )
     error.__cause__ = exc
     return error
