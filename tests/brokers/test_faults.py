@@ -17,8 +17,8 @@ import pytest
 
 from microkit.broker import DeadLetter, OutgoingMessage, QueueSpec
 from microkit_amqp import AmqpBroker, AmqpSettings
+from tests.rabbitmq.node import private_rabbit
 
-from .conftest import rabbits
 from .program import Program
 
 COUNT = 1000
@@ -162,7 +162,7 @@ def test_cut_connections_lose_nothing(
 
 def test_a_killed_broker_loses_nothing(tmp_path: Path, service: Callable[..., Program]) -> None:
     (tmp_path / "node").mkdir()
-    with rabbits.private_rabbit(tmp_path / "node") as rabbit:
+    with private_rabbit(tmp_path / "node") as rabbit:
         url = f"amqp://guest:guest@127.0.0.1:{rabbit.port}/"
         declare(url)
         # RabbitMQ has confirmed messages on its disk, but what it knows of a new queue only some seconds later.

@@ -18,10 +18,10 @@ from microkit.dispatch import handle_message
 from microkit.errors import PublicError, StatusCode
 from microkit.settlement import Delivery, Settlement, State
 from microkit_amqp import AmqpBroker, AmqpSettings
+from tests.rabbitmq.node import Rabbit, private_rabbit
+from tests.rabbitmq.proxy import Proxy
 
 from .conftest import Connect, Mailbox, until
-from .proxy import Proxy
-from .rabbit import Rabbit, private_rabbit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("F002-51"), pytest.mark.guarantee("G8")]
 

@@ -20,10 +20,10 @@ from microkit_amqp import (
     SyncServiceProxy,
     rpc_proxy,
 )
+from tests.rabbitmq.node import Rabbit
+from tests.rabbitmq.proxy import Proxy
 
 from .conftest import Connect, until
-from .proxy import Proxy
-from .rabbit import Rabbit
 from .serving import TARGETS, Ours
 
 pytestmark = pytest.mark.anyio
