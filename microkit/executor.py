@@ -102,21 +102,19 @@ async def run_until(
     Raises:
         PublicError: DEADLINE_EXCEEDED.
     """
-    run, end = _Run(func), anyio.current_time() + seconds
-    with anyio.move_on_after(seconds) as waiting:
+    run = _Run(func)
+    with anyio.move_on_after(seconds) as scope:
         await limiter.acquire_on_behalf_of(run)
-    if waiting.cancelled_caught:
-        raise overdue(seconds)
-    try:
-        with anyio.CancelScope(deadline=end, shield=True):
+        scope.shield = True
+        try:
             # Its own limiter: that of anyio on asyncio would take the place back at once.
             return await anyio.to_thread.run_sync(run.work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
-        if run.leave():
-            _logger.error("a thread goes on after its deadline of %g s: %s", seconds, describe(func))
-            run.then = [partial(limiter.release_on_behalf_of, run), left_behind()]
-    finally:
-        if run.state != "left":
-            limiter.release_on_behalf_of(run)
+        finally:
+            if run.leave():
+                _logger.error("a thread goes on after its deadline of %g s: %s", seconds, describe(func))
+                run.then = [partial(limiter.release_on_behalf_of, run), left_behind()]
+            else:
+                limiter.release_on_behalf_of(run)
     raise overdue(seconds)
 
 

@@ -219,7 +219,8 @@ async def test_a_restart_of_the_broker_loses_nothing(
             await until(lambda: ledger.of("published").keys() <= ledger.of("handled").keys(), patience=60)
             assert len(ledger.of("published")) == 60
             private.waiting.clear()  # an exclusive queue comes back empty, but it comes back
-            await broker.publish("shop", "order_placed", OutgoingMessage(b"last"))
+            await broker.publish("shop", "order_placed", OutgoingMessage(b"last", message_id="last"))
             await until(lambda: any(taken.body == b"last" for taken in private.waiting))
+            await until(lambda: "last" in ledger.of("handled"))  # who ends under a delivery could not take it
             tasks.cancel_scope.cancel()
         await broker.close()
