@@ -87,13 +87,11 @@ class ThreadedAsyncioLoop(AsyncioLoop):
         import asyncio
         import threading
 
-        import trio
-
         self._grace = grace
         self._loop = asyncio.new_event_loop()
         self._tasks: set[Any] = set()
-        self._out = _Crossing(self._loop.call_soon_threadsafe)
-        self._back = _Crossing(trio.lowlevel.current_trio_token().run_sync_soon)
+        self._out = Crossing(self._loop.call_soon_threadsafe)
+        self._back = crossing()
         self._thread = threading.Thread(target=self._main, name="microkit-asyncio", daemon=True)
         self._thread.start()
 
@@ -149,7 +147,7 @@ class ThreadedAsyncioLoop(AsyncioLoop):
             await anyio.to_thread.run_sync(self._thread.join)
 
 
-class _Crossing:
+class Crossing:
     """Calls from one thread to the loop of another one; `wake` is what that loop takes calls by."""
 
     def __init__(self, wake: Callable[[Callable[[], None]], object]) -> None:
@@ -158,6 +156,7 @@ class _Crossing:
         self._armed = False
 
     def post(self, func: Callable[..., object], *args: Any) -> None:
+        """Have `func(*args)` called there soon; nothing happens once that loop has ended."""
         self._calls.append((func, args))
         if not self._armed:
             self._armed = True
@@ -175,6 +174,17 @@ class _Crossing:
                 func(*args)
             except Exception:
                 _logger.exception("a call between two event loops failed")
+
+
+def crossing() -> Crossing:
+    """How other threads call functions on the running event loop, without waiting for it."""
+    if current_backend() == "trio":
+        import trio
+
+        return Crossing(trio.lowlevel.current_trio_token().run_sync_soon)
+    import asyncio
+
+    return Crossing(asyncio.get_running_loop().call_soon_threadsafe)
 
 
 def open_asyncio(grace: float = 10.0) -> AsyncioLoop:

@@ -13,15 +13,13 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from . import annotations
 from .call import Kind, Reply
 from .codegen import Shape, make_core, write_core
 from .di import Scope
 from .endpoint import Binding, Endpoint
-from .errors import ConfigurationError, PublicError, StatusCode, ValidationError
-from .executor import ExecutorSpec
+from .errors import ConfigurationError, ValidationError
+from .executor import ON_LOOP, ExecutorSpec
 from .graph import CALL, Mode, Node, Steps, leave_scope
 from .layers import Invoke, Layer, repeatable, wrapped
 from .renderers import error_reply, internal_error
@@ -196,27 +194,21 @@ class Plan:
     def _execute(self) -> tuple[Callable[..., Any], bool]:
         """The handler with executor and deadline around it, and whether its call is awaited."""
         run, awaited = self._executed()
-        if self.kind is Kind.SOCKET:
-            run, awaited = socket_handler(run, awaited), True
-        if self.timeout is not None and awaited and self.remote is None:
-            run = _timed(run, self.timeout)
-        return run, awaited
+        return (socket_handler(run, awaited), True) if self.kind is Kind.SOCKET else (run, awaited)
 
     def _executed(self) -> tuple[Callable[..., Any], bool]:
-        handler = self.endpoint.handler
+        handler, executor = self.endpoint.handler, self.executor
         if self.remote is not None:
             return self.remote, True
         if annotations.is_async(handler):
-            if self.executor is not None and self.executor.accepts_async:
-                return self.executor.wrap(self.handler), True
-            return self.handler, True
-        if annotations.is_async_generator(handler) or annotations.is_generator(handler):
+            executor = executor if executor is not None and executor.accepts_async else ON_LOOP
+        elif annotations.is_async_generator(handler) or annotations.is_generator(handler):
             return self.handler, False  # the call only makes the generator
-        if self.executor is None:
+        elif executor is None:
             raise ConfigurationError(f"{self.endpoint} has no executor")
-        if self.executor.name == "inline":
+        elif executor.name == "inline":
             return self.handler, False
-        return self.executor.wrap(self.handler), True
+        return executor.wrapped(self.handler, self.timeout), True
 
     def _render(self) -> Callable[[Any, Any], Reply]:
         """How a result becomes a reply."""
@@ -338,14 +330,3 @@ def _rpc_reply(call: Any, result: Any) -> Reply:
         return Reply(body=items_of(result))
     # Encoding belongs inside the scope: a value may need its open session, and must fail before the commit.
     return Reply(result, body=call.encode(result) if call.encode is not None else None)
-
-
-def _timed(run: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """`run` with a deadline: around the handler alone, since its dependencies outlive it."""
-
-    async def timed(*args: Any) -> Any:
-        with anyio.move_on_after(seconds):
-            return await run(*args)
-        raise PublicError(f"The call took longer than {seconds:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
-
-    return timed

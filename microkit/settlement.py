@@ -219,9 +219,10 @@ class Settlement:
         with anyio.move_on_after(self.grace, shield=True) as scope:
             await self._answer(message, reply)
         if scope.cancelled_caught and not self.state.final:
-            # The broker hangs: giving back by itself would hang too, so the answer is left to its own time-out.
             _logger.error("the broker did not answer within %g s; message %s is returned", self.grace, message.id)
-            self._go(State.RETURNED)
+            if self.state is State.DURABLE:  # its ack may be on the way, so that it gets no other answer
+                self._go(State.RETURNED)
+            await self.give_back()
 
     async def _answer(self, message: Message, reply: Reply) -> None:
         if self._stale():
@@ -272,8 +273,7 @@ class Settlement:
                 await self.delivery.give_back()
         except Exception:
             _logger.exception("a message could not be given back; its broker will deliver it again")
-        self._go(State.RETURNED)
-        return None
+        return self._go(State.RETURNED)
 
     def _stale(self) -> bool:
         return self.delivery.generation != self.delivery.current_generation

@@ -34,6 +34,8 @@ from workspace import (
 # What the kernel may bring along: its two dependencies and theirs; pip is there if venv made the environment.
 BARE = {"microkit", "pluggy", "anyio", "idna", "typing-extensions", "pip", "setuptools"}
 
+_SCRATCH = shutil.ignore_patterns("__pycache__", "node_modules")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -146,8 +148,10 @@ def _run_tests(dist: Distribution, environment: Environment, folder: Path) -> in
     if not any(dist.tests.rglob("test_*.py")):
         raise StepError(f"{dist.name}: no tests")
     here = folder / f"of-{dist.name}"
-    shutil.copytree(dist.tests, here / "tests", ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
-    shutil.copy(ROOT / "tests" / "servers.py", here / "tests")  # what tests with real servers stand on
+    shutil.copytree(dist.tests, here / "tests", ignore=_SCRATCH)
+    # What tests with real servers stand on.
+    shutil.copy(ROOT / "tests" / "servers.py", here / "tests")
+    shutil.copytree(ROOT / "tests" / "rabbitmq", here / "tests" / "rabbitmq", ignore=_SCRATCH)
     write_pytest_config(here)
     report = here / "report.xml"
     pytest = [

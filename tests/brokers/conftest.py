@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 
-# The folder has a hyphen in its name, which no import statement can have.
-_AMQP = "plugins.microkit-amqp.tests"
-peers: Any = importlib.import_module(f"{_AMQP}.environments")
-rabbits: Any = importlib.import_module(f"{_AMQP}.rabbit")
-proxies: Any = importlib.import_module(f"{_AMQP}.proxy")
-_numbers = itertools.count(1)
+from tests.rabbitmq.fixtures import proxy, rabbit, url, vhost
+
+from .program import Program
+
+__all__ = ["proxy", "rabbit", "url", "vhost"]
 
 
-@pytest.fixture(scope="session")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
-    with rabbits.private_rabbit(tmp_path_factory.mktemp("rabbit")) as server:
-        yield server
-
-
-@pytest.fixture
-def vhost(rabbit: Any) -> Generator[str]:
-    name = f"brokers-{next(_numbers)}"
-    rabbit.add_vhost(name)
-    yield name
-    rabbit.api("DELETE", f"vhosts/{name}")
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """What a service as a process of its own runs on."""
+    return request.param
 
 
 @pytest.fixture
-def url(rabbit: Any, vhost: str) -> str:
-    return rabbit.url(vhost)
+def service(tmp_path: Path, url: str, backend: str) -> Generator[Callable[..., Program]]:
+    """Starts a service, by default on the test's virtual host."""
+    programs: list[Program] = []
 
+    def start(source: str, at: str = url) -> Program:
+        programs.append(Program(tmp_path, source, at, backend))
+        programs[-1].start()
+        return programs[-1]
 
-@pytest.fixture
-def proxy(rabbit: Any) -> Generator[Any]:
-    proxy = proxies.Proxy(rabbit.port)
-    yield proxy
-    proxy.close()
+    yield start
+    for program in programs:
+        program.kill()

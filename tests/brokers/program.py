@@ -32,11 +32,13 @@ class Program:
         folder: where it runs.
         source: of the module, after what `HEADER` has.
         url: of its broker, for the module as `os.environ["BROKER"]`.
+        backend: what it runs on.
     """
 
-    def __init__(self, folder: Path, source: str, url: str) -> None:
+    def __init__(self, folder: Path, source: str, url: str, backend: str = "asyncio") -> None:
         self.folder = folder
         self.url = url
+        self.backend = backend
         self.process: subprocess.Popen[bytes] | None = None
         (folder / "app.py").write_text(HEADER + source)
 
@@ -45,7 +47,7 @@ class Program:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("MICROKIT_")}
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "microkit", "run", "app:app"],
+                [sys.executable, "-u", "-m", "microkit", "run", "app:app", "--backend", self.backend],
                 cwd=self.folder,
                 env={**environ, "PYTHONDONTWRITEBYTECODE": "1", "BROKER": self.url},
                 stdin=subprocess.DEVNULL,

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from microkit.broker import DeadLetter, OutgoingMessage, QueueSpec
-from microkit_amqp import AmqpBroker, AmqpSettings
+from microkit_amqp import AmqpBroker
+from tests.rabbitmq.node import private_rabbit
 
-from .conftest import rabbits
+from .ledger import ALL, COUNT, PREFETCH, QUEUE, check, declare, fill, left
 from .program import Program
-
-COUNT = 1000
-PREFETCH = 20
-QUEUE = "shop.order__svc.handle"
-ALL = {f"m{number}" for number in range(COUNT)}
 
 pytestmark = [pytest.mark.feature("FX-09"), pytest.mark.guarantee("G8")]
 
@@ -64,83 +59,10 @@ app.include(context)
 """
 
 
-@pytest.fixture
-def service(tmp_path: Path, url: str) -> Iterator[Callable[..., Program]]:
-    programs: list[Program] = []
-
-    def start(source: str = ASYNC, at: str = url) -> Program:
-        programs.append(Program(tmp_path, source, at))
-        programs[-1].start()
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.kill()
-
-
-def fill(url: str, *, poison: str = "") -> None:
-    """Publish all messages; each is confirmed."""
-
-    async def main() -> None:
-        broker = AmqpBroker(url, AmqpSettings())
-        await broker.connect()
-        limiter = anyio.CapacityLimiter(200)
-
-        async def publish(id: str) -> None:
-            async with limiter:
-                body = b'"poison"' if id == poison else b'"good"'
-                await broker.send(QUEUE, OutgoingMessage(body, message_id=id))
-
-        async with anyio.create_task_group() as tasks:
-            for number in range(COUNT):
-                tasks.start_soon(publish, f"m{number}")
-        await broker.close()
-
-    anyio.run(main)
-
-
-def declare(url: str, limit: int = 3) -> None:
-    """Make the queue, as the service does."""
-
-    async def main() -> None:
-        broker = AmqpBroker(url, AmqpSettings(delivery_limit=limit))
-        await broker.connect()
-        await (await broker.subscribe(QueueSpec(QUEUE, "shop", "order"), 1, lambda *_: None)).cancel()
-        await broker.close()
-
-    anyio.run(main)
-
-
-def left(url: str) -> tuple[int, list[DeadLetter]]:
-    """What waits in the queue, and its dead letters."""
-
-    async def main() -> tuple[int, list[DeadLetter]]:
-        broker = AmqpBroker(url)
-        await broker.connect()
-        try:
-            return (await broker.state(QUEUE)).ready, [each async for each in broker.dead_letters(QUEUE)]
-        finally:
-            await broker.close()
-
-    return anyio.run(main)
-
-
-def check(program: Program, url: str, faults: int, *, patience: float = 40.0) -> int:
-    """Nothing is lost, and no more came twice than the faults allow; how many did."""
-    program.until(lambda: program.of("done").keys() >= ALL, patience)
-    assert program.stop() == 0, program.output
-    done = program.of("done")
-    assert done.keys() == ALL
-    twice = done.total() - COUNT
-    assert twice <= faults * PREFETCH
-    assert left(url) == (0, [])
-    return twice
-
-
 def test_killed_services_lose_nothing(service: Callable[..., Program], url: str) -> None:
     declare(url)
     fill(url)
-    program = service()
+    program = service(ASYNC)
     for mark in (200, 500):
         program.until(lambda mark=mark: len(program.of("done")) >= mark)
         program.kill()
@@ -153,7 +75,7 @@ def test_cut_connections_lose_nothing(
 ) -> None:
     declare(url)
     fill(url)
-    program = service(at=rabbit.url(vhost, proxy.port))
+    program = service(ASYNC, at=rabbit.url(vhost, proxy.port))
     for mark in (150, 350, 550):
         program.until(lambda mark=mark: len(program.of("done")) >= mark)
         proxy.cut()
@@ -162,13 +84,13 @@ def test_cut_connections_lose_nothing(
 
 def test_a_killed_broker_loses_nothing(tmp_path: Path, service: Callable[..., Program]) -> None:
     (tmp_path / "node").mkdir()
-    with rabbits.private_rabbit(tmp_path / "node") as rabbit:
+    with private_rabbit(tmp_path / "node") as rabbit:
         url = f"amqp://guest:guest@127.0.0.1:{rabbit.port}/"
         declare(url)
         # RabbitMQ has confirmed messages on its disk, but what it knows of a new queue only some seconds later.
         rabbit.ctl("eval", "mnesia:sync_log().")
         fill(url)
-        program = service(at=url)
+        program = service(ASYNC, at=url)
         program.until(lambda: len(program.of("done")) >= 200)
         rabbit.stop(kill=True)
         rabbit.start()
@@ -178,7 +100,7 @@ def test_a_killed_broker_loses_nothing(tmp_path: Path, service: Callable[..., Pr
 def test_a_service_that_is_told_to_end_answers_all_that_it_took(service: Callable[..., Program], url: str) -> None:
     declare(url)
     fill(url)
-    program = service()
+    program = service(ASYNC)
     for mark in (200, 500):
         program.until(lambda mark=mark: len(program.of("done")) >= mark)
         assert program.stop() == 0, program.output
@@ -190,7 +112,7 @@ def test_a_service_that_is_told_to_end_answers_all_that_it_took(service: Callabl
 @pytest.mark.feature("FX-10")
 def test_killed_children_lose_nothing_and_poison_is_isolated(service: Callable[..., Program], url: str) -> None:
     declare(url, 20)
-    fill(url, poison="m400")
+    fill(url, {"m400": "poison"})
     program = service(CHILDREN)
     killed: set[str] = set()
     for mark in (100, 300, 500):
@@ -216,8 +138,8 @@ def test_a_message_that_kills_its_service_is_isolated_within_the_delivery_limit(
     service: Callable[..., Program], url: str
 ) -> None:
     declare(url)
-    fill(url, poison="m100")
-    program = service()
+    fill(url, {"m100": "poison"})
+    program = service(ASYNC)
     starts = 1
     while True:
         program.until(lambda: not program.runs or len(settled(program, url)) == COUNT, alive=False)

@@ -13,8 +13,8 @@ import pytest
 from microkit.broker import OutgoingMessage
 from microkit_amqp import AmqpBroker
 from microkit_workers import RpcClient
+from tests.rabbitmq.environments import environment, running
 
-from .conftest import peers
 from .program import Program
 
 APP = """
@@ -65,10 +65,10 @@ async def announced(payload: dict):
 
 @pytest.fixture(params=["nameko2", "nameko3"])
 def greeter(request: pytest.FixtureRequest, rabbit: Any, vhost: str, url: str) -> Iterator[None]:
-    programs = peers.environment(request.param, request.config.rootpath)
+    programs = environment(request.param, request.config.rootpath)
     needed = {"rpc-greeter", "evt-shop-order_placed--greeter.on_order"}
     command = [programs / "nameko", "run", "--broker", url, "nameko_greeter"]
-    with peers.running(command, "Connected to"):
+    with running(command, "Connected to"):
         for _ in range(300):
             if needed <= {each["destination"] for each in rabbit.api("GET", f"bindings/{vhost}") if each["source"]}:
                 break

@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from microkit import App, BackgroundTasks, Depends, Event, Message, PublicError, StatusCode, hookimpl
+from microkit.dispatch import handle_message
 from microkit.inprocess import Publisher
 from microkit.observe import Observer
 from microkit.settlement import Decision, Settlement, State, Verdict
@@ -324,3 +325,37 @@ async def test_observers_hear_how_each_message_was_answered_and_one_that_fails_h
         published = await client.batch("shop", "sold", [1, 2])
     assert heard == [(1, State.DEAD if batch else State.ACKED), (2, State.DEAD)]
     assert [state for _, state in heard] == published.states
+
+
+@pytest.mark.guarantee("G8")
+@pytest.mark.parametrize(("hanging", "expected"), [("store_dead", ["give_back"]), ("ack", ["store_dead"])])
+async def test_a_message_whose_copy_is_not_confirmed_in_time_is_given_back(
+    app: App, hanging: str, expected: list[str]
+) -> None:
+    done: list[str] = []
+
+    class Hanging:
+        generation = current_generation = 1
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("store_retry", "store_dead", "ack", "give_back"):
+                raise AttributeError(name)
+
+            async def do(*args: Any) -> None:
+                if name == hanging:
+                    await anyio.sleep_forever()
+                done.append(name)
+
+            return do
+
+    @app.on(Event("shop", "order"))
+    async def handle(message: Message) -> None:
+        await message.reject("no")
+
+    async with app.started():
+        (plan,) = app.table.events["shop", "order"]
+        message = Message(b"1", source="shop", name="order")
+        message.app, message.plan, message.settlement = app, plan, Settlement(Hanging(), grace=0.05)
+        await handle_message(message)
+    assert message.settlement.state is State.RETURNED
+    assert done == expected

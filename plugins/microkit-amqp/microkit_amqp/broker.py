@@ -67,9 +67,11 @@ class AmqpBroker:
         """
         if self._core is not None:
             return
-        address = parse_address(self._url, self._settings.heartbeat)
+        address, publishing = (
+            parse_address(self._url, self._settings.heartbeat, name) for name in ("microkit", "microkit publishing")
+        )
         loop = open_asyncio()
-        core = Core(address, self._settings, loop)
+        core = Core(address, publishing, self._settings, loop)
         try:
             await loop.run(core.open)
         except BaseException:

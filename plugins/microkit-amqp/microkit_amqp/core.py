@@ -1,4 +1,4 @@
-"""The broker's asyncio side: one connection and all that works over it."""
+"""The broker's asyncio side: its connections and all that works over them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ class Core:
 
     Args:
         address: of the broker.
+        publishing: the same, for a connection that only publishes: while RabbitMQ is low on memory or disk, it reads
+            nothing any more from connections that publish, and no ack either.
         settings: of the plugin.
         loop: how those who use it reach this side.
     """
 
-    def __init__(self, address: Address, settings: AmqpSettings, loop: AsyncioLoop) -> None:
+    def __init__(self, address: Address, publishing: Address, settings: AmqpSettings, loop: AsyncioLoop) -> None:
         self.settings = settings
         self.loop = loop
         self.link = Link(address, settings)
-        self.publisher = Publisher(self.link, settings.publish_window, settings.publish_timeout)
+        self._outgoing = Link(publishing, settings)
+        self.publisher = Publisher(self._outgoing, settings.publish_window, settings.publish_timeout)
         self.retries = Retries(self.link, self.publisher, by_plugin=settings.delayed_exchange)
         self.rule = AckRule(settings.ack_batch, settings.ack_delay)
         self._consumers: list[Consumer] = []
@@ -57,7 +60,8 @@ class Core:
             await consumer.close()
         if self._abandoned and self.link.is_up:
             await asyncio.wait(self._abandoned, timeout=self.settings.connect_timeout)
-        await self.link.close()
+        await self.publisher.close()
+        await asyncio.gather(self._outgoing.close(), self.link.close())
         await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -95,7 +99,7 @@ class Core:
         async def prepare(open_channel: OpenChannel) -> None:
             await declare(open_channel, topology)
 
-        inbox = Inbox(queue, self.loop, self.retries, on_message)
+        inbox = Inbox(queue, self.loop, self.retries, self.publisher, on_message)
         consumer = inbox.consumer = Consumer(self.link, [queue.name], prepare, prefetch, inbox.on_raw, self.rule)
         await self.consume(consumer)
         self._inboxes.setdefault(queue.name, []).append(inbox)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from microkit._bridge import AsyncioLoop
 
     from .consumer import Consumer
+    from .publisher import Publisher
     from .retries import Retries
 
 
@@ -74,7 +75,7 @@ class AmqpDelivery:
         self.inbox.loop.call(self.inbox.consumer.ack, self.raw.delivery.delivery_tag, self.generation)
 
     async def give_back(self) -> None:
-        self.inbox.loop.call(self.inbox.consumer.give_back, self.raw.delivery.delivery_tag, self.generation)
+        self.inbox.loop.call(self.inbox.give_back, self)
 
     def ended(self) -> None:
         self.inbox.loop.call(self.inbox.on_ended, self)
@@ -107,13 +108,17 @@ class Inbox:
         queue: as it was asked for.
         loop: where the broker's side runs.
         retries: stores copies.
+        publisher: by which it does.
         on_message: of the subscriber.
     """
 
-    def __init__(self, queue: QueueSpec, loop: AsyncioLoop, retries: Retries, on_message: OnMessage) -> None:
+    def __init__(
+        self, queue: QueueSpec, loop: AsyncioLoop, retries: Retries, publisher: Publisher, on_message: OnMessage
+    ) -> None:
         self.queue = queue
         self.loop = loop
         self.retries = retries
+        self._publisher = publisher
         self.consumer: Consumer
         self._hand_on = loop.homeward(on_message)
         self._running: set[AmqpDelivery] = set()
@@ -169,6 +174,15 @@ class Inbox:
             return headers[EVENT]
         method = delivery.raw.delivery
         return method.routing_key if method.exchange else self.queue.event
+
+    def give_back(self, delivery: AmqpDelivery) -> None:
+        """Have a message delivered again. Runs on the asyncio loop.
+
+        One whose retry or dead letter the broker does not take, being low on memory or disk, would come and fail again
+        and again, until its deliveries are used up: it waits here until the broker takes it.
+        """
+        tag, generation = delivery.raw.delivery.delivery_tag, delivery.generation
+        self._publisher.once_possible(lambda: self.consumer.give_back(tag, generation))
 
     def on_ended(self, delivery: AmqpDelivery) -> None:
         """A run is over. Runs on the asyncio loop."""

@@ -94,6 +94,11 @@ class Link:
                 _logger.warning("RabbitMQ at %s cannot be reached yet: %s", self.address, reason)
             await pause(attempt)
 
+    def begin(self) -> None:
+        """Connect in the background, unless that was begun: for a connection that is not always needed."""
+        if self._connection is None and self._reconnecting is None and not self._closed:
+            self._reconnecting = asyncio.create_task(self._reconnect())
+
     async def _connect(self) -> None:
         connection = await open_connection(self.address, self._settings.connect_timeout)
         if self._closed:
@@ -111,9 +116,10 @@ class Link:
             _logger.warning("the connection to RabbitMQ at %s is lost; connecting again", self.address)
             self._reconnecting = asyncio.create_task(self._reconnect(connection))
 
-    async def _reconnect(self, lost: Any) -> None:
+    async def _reconnect(self, lost: Any = None) -> None:
         try:
-            await lost.close()
+            if lost is not None:
+                await lost.close()
         except Exception:
             _logger.debug("a lost connection did not close in order", exc_info=True)
         attempt = 0
@@ -126,7 +132,8 @@ class Link:
                     _logger.warning("RabbitMQ at %s: %s", self.address, explain(exc, self.address)[0])
                 await pause(attempt)
             else:
-                _logger.info("connected to RabbitMQ at %s again", self.address)
+                if lost is not None:
+                    _logger.info("connected to RabbitMQ at %s again", self.address)
                 return
 
     async def channel(self, *, confirms: bool = True) -> Any:

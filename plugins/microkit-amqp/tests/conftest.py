@@ -1,9 +1,8 @@
-"""One private RabbitMQ for all tests, a vhost for each, a broker on it, and what a subscriber gets."""
+"""A broker on a virtual host of the test's own, and what a subscriber gets."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -12,38 +11,11 @@ import pytest
 from microkit import Message
 from microkit.settlement import Delivery
 from microkit_amqp import AmqpBroker, AmqpSettings
+from tests.rabbitmq.fixtures import proxy, rabbit, url, vhost
 
-from .proxy import Proxy
-from .rabbit import Rabbit, private_rabbit
+__all__ = ["Connect", "Mailbox", "Taken", "proxy", "rabbit", "until", "url", "vhost"]
 
-_numbers = itertools.count(1)
 Connect = Callable[..., Awaitable[AmqpBroker]]
-
-
-@pytest.fixture(scope="session")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Generator[Rabbit]:
-    with private_rabbit(tmp_path_factory.mktemp("rabbit")) as server:
-        yield server
-
-
-@pytest.fixture
-def vhost(rabbit: Rabbit) -> Generator[str]:
-    name = f"test-{next(_numbers)}"
-    rabbit.add_vhost(name)
-    yield name
-    rabbit.api("DELETE", f"vhosts/{name}")
-
-
-@pytest.fixture
-def url(rabbit: Rabbit, vhost: str) -> str:
-    return rabbit.url(vhost)
-
-
-@pytest.fixture
-def proxy(rabbit: Rabbit) -> Generator[Proxy]:
-    proxy = Proxy(rabbit.port)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from microkit.broker import OutgoingMessage, QueueSpec, QueueState, Unroutable
 from microkit.errors import PublicError, StartupError, StatusCode
 from microkit_amqp import AmqpBroker, AmqpSettings
+from tests.rabbitmq.node import Rabbit
 
 from .conftest import Connect, Mailbox, until
-from .rabbit import Rabbit
 
 pytestmark = pytest.mark.anyio
 

@@ -12,11 +12,11 @@ from microkit import App
 from microkit.broker import OutgoingMessage, broker_for
 from microkit.errors import SettingsError, StartupError
 from microkit_amqp import AmqpBroker, AmqpSettings
+from tests.rabbitmq.node import Rabbit
+from tests.rabbitmq.proxy import Proxy
 from tests.servers import free_ports
 
 from .conftest import Connect, Mailbox, until
-from .proxy import Proxy
-from .rabbit import Rabbit
 
 pytestmark = pytest.mark.anyio
 SECRET = "s3cret-p4ss"

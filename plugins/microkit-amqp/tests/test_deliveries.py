@@ -12,10 +12,10 @@ import pytest
 from microkit.broker import OutgoingMessage, QueueSpec
 from microkit_amqp import AmqpBroker, AmqpSettings
 from microkit_testkit.conformance.deliveries import DeliverySuite
+from tests.rabbitmq.node import Rabbit
+from tests.rabbitmq.proxy import Proxy
 
 from .conftest import Connect, Mailbox, Taken, until
-from .proxy import Proxy
-from .rabbit import Rabbit
 
 QUEUE = QueueSpec("suite-queue", "suite", "event")
 

@@ -18,10 +18,10 @@ from microkit.dispatch import handle_message
 from microkit.errors import PublicError, StatusCode
 from microkit.settlement import Delivery, Settlement, State
 from microkit_amqp import AmqpBroker, AmqpSettings
+from tests.rabbitmq.node import Rabbit, private_rabbit
+from tests.rabbitmq.proxy import Proxy
 
 from .conftest import Connect, Mailbox, until
-from .proxy import Proxy
-from .rabbit import Rabbit, private_rabbit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("F002-51"), pytest.mark.guarantee("G8")]
 
@@ -219,7 +219,8 @@ async def test_a_restart_of_the_broker_loses_nothing(
             await until(lambda: ledger.of("published").keys() <= ledger.of("handled").keys(), patience=60)
             assert len(ledger.of("published")) == 60
             private.waiting.clear()  # an exclusive queue comes back empty, but it comes back
-            await broker.publish("shop", "order_placed", OutgoingMessage(b"last"))
+            await broker.publish("shop", "order_placed", OutgoingMessage(b"last", message_id="last"))
             await until(lambda: any(taken.body == b"last" for taken in private.waiting))
+            await until(lambda: "last" in ledger.of("handled"))  # who ends under a delivery could not take it
             tasks.cancel_scope.cancel()
         await broker.close()

@@ -15,10 +15,10 @@ import pytest
 from microkit.broker import OutgoingMessage, QueueSpec
 from microkit.errors import PublicError, StatusCode
 from microkit_amqp import AmqpBroker, RemoteError
+from tests.rabbitmq.environments import PEERS, environment, running
+from tests.rabbitmq.node import Rabbit
 
 from .conftest import Mailbox, until
-from .environments import PEERS, environment, running
-from .rabbit import Rabbit
 from .serving import TARGETS, Ours, calling
 
 pytestmark = pytest.mark.anyio

@@ -10,10 +10,10 @@ import pytest
 from microkit.broker import TargetInfo
 from microkit.errors import PublicError, StatusCode
 from microkit_amqp import RemoteError
+from tests.rabbitmq.node import Rabbit
+from tests.rabbitmq.proxy import Proxy
 
 from .conftest import Connect, until
-from .proxy import Proxy
-from .rabbit import Rabbit
 from .serving import TARGETS, Ours, calling
 
 pytestmark = pytest.mark.anyio

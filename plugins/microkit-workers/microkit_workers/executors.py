@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from microkit.executor import ExecutorSpec, in_thread
+from microkit.executor import ExecutorSpec, in_thread, in_thread_until
 from microkit.plan import Plan
 
 from .context import pools_of
@@ -18,8 +18,8 @@ def _by_mode(plan: Plan) -> Callable[[Any], Awaitable[Any]] | None:
 
 EXECUTORS = (
     # A coroutine function runs on the event loop under all of them but `process`; a sync one in a thread.
-    ExecutorSpec("async", in_thread),
-    ExecutorSpec("greedy_thread", in_thread),
-    ExecutorSpec("process", in_thread, remote=in_child),
-    ExecutorSpec("workers", in_thread, remote=_by_mode),
+    ExecutorSpec("async", in_thread, wrap_timed=in_thread_until),
+    ExecutorSpec("greedy_thread", in_thread, wrap_timed=in_thread_until),
+    ExecutorSpec("process", in_thread, wrap_timed=in_thread_until, remote=in_child),
+    ExecutorSpec("workers", in_thread, wrap_timed=in_thread_until, remote=_by_mode),
 )

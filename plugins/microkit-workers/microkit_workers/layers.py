@@ -61,7 +61,7 @@ def _layer(func: Callable[[Any, Next], Awaitable[Reply]]) -> Layer:
 def _use_workers(plan: Plan, pool: Pool) -> None:
     """Let a sync handler run in the threads of its own context."""
     if plan.executor is not None and plan.executor.name != "inline" and plan.remote is None:
-        plan.executor = replace(plan.executor, wrap=pool.in_thread)
+        plan.executor = replace(plan.executor, wrap=pool.in_thread, wrap_timed=pool.in_thread_until)
 
 
 def _with_worker(pool: Pool) -> Any:

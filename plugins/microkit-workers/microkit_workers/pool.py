@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from microkit.executor import run_until
+
+_logger = logging.getLogger("microkit.workers")
 _held: ContextVar[frozenset[Pool]] = ContextVar("microkit_workers_held", default=frozenset())
 
 
@@ -79,6 +83,7 @@ class Pool:
         self._waiting: deque[Place] = deque()
         self._closed = False
         self._limiter: anyio.CapacityLimiter | None = None
+        self._left_behind: set[object] = set()
         self.processes: Any = None  # the ProcessPool, once one of its plans runs in child processes
 
     @property
@@ -111,7 +116,9 @@ class Pool:
 
     def release(self) -> None:
         """Give a worker back; the call that waits longest gets it."""
-        if self._waiting:
+        if self.running > self.size:  # the thread of this call was left behind, and keeps the worker
+            self.running -= 1
+        elif self._waiting:
             self._waiting.popleft().decide(granted=True)
         else:
             self.running -= 1
@@ -146,11 +153,41 @@ class Pool:
         """Run a sync function in a thread. No other pool's threads stand in its way."""
 
         async def call(*args: Any) -> Any:
-            if self._limiter is None:
-                self._limiter = anyio.CapacityLimiter(self.size)
-            return await anyio.to_thread.run_sync(partial(func, *args), limiter=self._limiter)
+            return await anyio.to_thread.run_sync(partial(func, *args), limiter=self._threads())
 
         return call
+
+    def in_thread_until(self, func: Callable[..., Any], seconds: float) -> Callable[..., Awaitable[Any]]:
+        """As `in_thread`, for at most so many seconds. A thread that has not ended by then keeps its worker."""
+
+        async def call(*args: Any) -> Any:
+            return await run_until(partial(func, *args), seconds, self._threads(), self._leave_behind)
+
+        return call
+
+    def _threads(self) -> anyio.CapacityLimiter:
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self.size)
+        return self._limiter
+
+    def _leave_behind(self) -> Callable[[], None]:
+        key, kept = object(), self._left_behind
+        kept.add(key)
+        self.running += 1  # beside its call, which gives its worker back as every call does
+        if len(kept) >= self.size:
+            _logger.error(
+                "all %d workers of %s are kept by threads that do not end, so nothing runs there any more; restart the "
+                "service, and run such handlers in child processes (worker_mode='process')",
+                self.size,
+                self.label,
+            )
+
+        def ended() -> None:
+            kept.discard(key)
+            if kept is self._left_behind:  # else the application was started anew meanwhile
+                self.release()
+
+        return ended
 
     def __repr__(self) -> str:
         return f"<Pool {self.label} {self.mode} {self.running}/{self.size}>"

@@ -13,7 +13,7 @@ import pytest
 
 from microkit import App, Call, ConfigurationError, Depends, Event, Kind, Reply, Router, hookimpl
 from microkit.observe import Observer, WorkerPool
-from microkit_workers import EventListener, Route, RunnerContext, TimeEntrypoint
+from microkit_workers import Attempt, Backoff, EventListener, Route, RunnerContext, TimeEntrypoint
 from microkit_workers.context import pools_of
 
 MakeApp = Callable[..., App]
@@ -286,3 +286,43 @@ async def test_labels_that_tell_no_pools_apart_are_refused(label: str) -> None:
     with pytest.raises(ConfigurationError, match=f"have the label '{label}'"):
         async with app.started():
             pass
+
+
+@pytest.mark.feature("FX-09")
+@pytest.mark.anyio
+async def test_a_thread_that_outlives_its_deadline_keeps_its_worker_and_its_message_is_retried_by_another(
+    make_app: MakeApp, serving: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, gate, seen = make_app(), threading.Event(), list[tuple[str, int]]()
+    context = RunnerContext([], "thread", 3, "hanging")
+
+    @context.on(Event("a", "b"), timeout=0.1, retry=Backoff(1, 0.01))
+    def handle(payload: str, attempt: Attempt) -> None:
+        seen.append((payload, attempt.number))
+        if payload == "hang":
+            gate.wait(20)
+
+    app.include(context)
+    try:
+        async with serving(app) as service:
+            (pool,) = [each for each in pools_of(app).all() if each.label == "hanging"]
+            await service.publish("a", "b", "hang")
+            letter = await service.dead_one()
+            assert (letter.attempts, pool.running) == (2, 2)
+            assert letter.reason.startswith("retries exhausted: PublicError: DEADLINE_EXCEEDED")
+            for _ in range(3):
+                await service.publish("a", "b", "good")
+            await until(lambda: seen.count(("good", 1)) == 3)
+            await service.drained("a.b__svc.handle")
+            assert pool.running == 2
+            assert "all 3 workers" not in caplog.text
+            await service.publish("a", "b", "hang")
+            await until(lambda: "all 3 workers of hanging are kept" in caplog.text)
+            await service.publish("a", "b", "last")
+            await anyio.sleep(0.2)
+            assert ("last", 1) not in seen
+            gate.set()
+            await until(lambda: ("last", 1) in seen)
+            await until(lambda: pool.running == 0)
+    finally:
+        gate.set()

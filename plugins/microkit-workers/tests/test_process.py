@@ -92,6 +92,37 @@ async def test_handlers_run_in_child_processes_with_their_own_dependencies(
 
 
 @pytest.mark.anyio
+@pytest.mark.guarantee("G12")
+async def test_a_child_runs_on_the_backend_of_its_parent(
+    load: Load, serving: Any, until: Any, log: Callable[[], list[str]], anyio_backend_name: str
+) -> None:
+    app = load(
+        """
+        import asyncio
+
+        context = RunnerContext([], "process", 1)
+
+        @context.on(Event("shop", "order"))
+        async def handle(payload: int):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                import trio
+                trio.lowlevel.current_task()
+                note("trio")
+            else:
+                note("asyncio")
+
+        app.include(context)
+        """
+    )
+    async with serving(app) as service:
+        await service.publish("shop", "order", 1)
+        await until(lambda: log())
+    assert log() == [anyio_backend_name]
+
+
+@pytest.mark.anyio
 @pytest.mark.feature("F002-18")
 @pytest.mark.feature("FX-10")
 @pytest.mark.parametrize(

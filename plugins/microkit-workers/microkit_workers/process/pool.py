@@ -15,9 +15,10 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from microkit import App, PublicError, StartupError, StatusCode
+from microkit import App, StartupError, StatusCode
 from microkit._bridge import current_backend
 from microkit.broker import Broker, RpcWire
+from microkit.errors import overdue
 from microkit.plan import Plan
 from microkit_workers.pool import Pool
 
@@ -160,7 +161,7 @@ class ProcessPool:
         if scope.cancelled_caught:
             child.retired = True
             child.kill()
-            raise PublicError(f"The call took longer than {timeout:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
+            raise overdue(timeout or 0.0)
         child.waiting = None
         return child.outcome
 
