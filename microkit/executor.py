@@ -138,10 +138,8 @@ class _Run:
 
     def work(self) -> Any:
         """Runs in the thread."""
-        if not self._move("waiting", "running"):
-            return None
         try:
-            return self._func()
+            return self._func() if self._move("waiting", "running") else None
         finally:
             if not self._move("running", "ended"):
                 self._home.post(lambda: [each() for each in self.then])

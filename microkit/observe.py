@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from .broker import QueueState
     from .call import Call, Reply
     from .messages import Message
+    from .plan import Plan
     from .settlement import Settlement
 
 _logger = logging.getLogger("microkit.observe")
@@ -61,6 +63,16 @@ class Observer:
     def message_settled(self, message: Message, settlement: Settlement) -> None:
         """A message that was handled, alone or in a batch, or refused, has been answered; `settlement.state` says
         how."""
+
+    def queue_measured(self, plan: Plan, queue: str, state: QueueState) -> None:
+        """How a queue is doing on its broker, from time to time: also what reaches no handler, such as dead letters
+        that the broker makes.
+
+        Args:
+            plan: handles its messages.
+            queue: its name.
+            state: its messages, those of all processes.
+        """
 
     def pool_opened(self, pool: WorkerPool) -> None:
         """A pool of workers exists from now on; it replaces one of the same label."""

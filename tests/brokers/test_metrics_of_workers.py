@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
-from collections.abc import AsyncGenerator, Callable
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,6 +21,7 @@ from microkit.codecs import json_dumps
 from microkit.host import Host
 from microkit_metrics import Metrics
 from microkit_workers import Backoff, Runner, RunnerContext
+from tests.rabbitmq.node import Rabbit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("F002-23")]
 _PATIENCE = 15.0
@@ -85,12 +90,20 @@ def serving(caplog: pytest.LogCaptureFixture) -> Callable[[App], Any]:
 
 
 def shop(url: str) -> App:
-    return App(name="shop", settings={"workers": {"broker": url}, "metrics": {"port": 0, "loop_interval": 0}})
+    workers = {"broker": url, "queue_interval": 0.2}
+    return App(name="shop", settings={"workers": workers, "metrics": {"port": 0, "loop_interval": 0}})
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def app(request: pytest.FixtureRequest, tmp_path: Any) -> App:
-    return shop("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db")
+@pytest.fixture(params=["memory", "sqlite", "amqp"])
+def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "amqp":
+        return request.getfixturevalue("url")
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def app(broker_url: str) -> App:
+    return shop(broker_url)
 
 
 async def test_busy_and_available_workers_and_waiting_tasks(app: App, serving: Any) -> None:
@@ -232,3 +245,103 @@ def test_without_the_plugin_the_error_names_it() -> None:
     app = Runner([], {"ENABLE_METRICS": True}, plugins=[microkit_workers.plugin], discover=False).app
     with pytest.raises(ConfigurationError, match="Settings are given for 'metrics', but no active plugin"):
         app.build()
+
+
+MODES = """
+from pathlib import Path
+import os, time
+from microkit import *
+from microkit_workers import *
+
+workers = {{"broker": {url!r}, "queue_interval": 0.2}}
+app = App(name="shop", settings={{"workers": workers, "metrics": {{"port": 0, "loop_interval": 0}}}})
+context = RunnerContext([], "{mode}", 2, "reports")
+
+@context.on(Event("web", "report"), prefetch=5)
+def report(payload: int):
+    while not os.path.exists({gate!r}):
+        time.sleep(0.01)
+
+@context.on(Event("web", "order"), retry=Backoff(2, 0.05))
+def ship(payload: int):
+    raise ConnectionError("no ship")
+
+app.include(context)
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Callable[[str], App]]:
+    """Imports an application as a module of its own, as child processes do."""
+    names: list[str] = []
+    sys.path.insert(0, str(tmp_path))
+
+    def make(source: str) -> App:
+        names.append(f"metrics_{abs(hash(str(tmp_path)))}")
+        (tmp_path / f"{names[0]}.py").write_text(source)
+        return importlib.import_module(names[0]).app
+
+    yield make
+    sys.path.remove(str(tmp_path))
+    for each in names:
+        sys.modules.pop(each, None)
+
+
+@pytest.mark.feature("FX-26")
+@pytest.mark.parametrize("mode", ["async", "thread", "process"])
+async def test_all_figures_of_a_context_in_each_mode(
+    mode: str, broker_url: str, load: Callable[[str], App], serving: Any, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    app = load(MODES.format(url=broker_url, mode=mode, gate=str(gate)))
+    pool = {"context": "reports"}
+    report, order = ({"kind": "message", **pool, "route": f"web/{name}"} for name in ("report", "order"))
+    async with serving(app) as service:
+        for number in range(5):
+            await service.publish("report", number)
+        value = await service.until("waiting_tasks", 3, **pool)
+        assert value("service_info", **pool, worker_mode=mode, max_workers="2") == 1
+        assert (value("busy_workers", **pool), value("available_workers", **pool)) == (2, 0)
+        assert value("tasks_number", **report) == 2
+        await service.until("queue_messages", 5, **report, state="unsettled")
+        gate.touch()
+        value = await service.until("settled_messages_total", 5, **report, state="acked")
+        assert value("tasks_total", **report, status="OK") == 5
+        assert value("task_duration_seconds_count", **report) == 5
+        assert value("tasks_number", **report) == 0
+        await service.publish("order", 1)
+        value = await service.until("settled_messages_total", 1, **order, state="dead")
+        assert value("settled_messages_total", **order, state="retried") == 2
+        assert (value("task_retries_total", **order), value("failed_tasks_total", **order)) == (2, 3)
+        assert value("task_lag_seconds_count", **order) == 3
+        value = await service.until("queue_messages", 1, **order, queue="web.order__shop.ship", state="dead")
+        assert value("queue_messages", **order, state="ready") == 0
+        value = await service.until("available_workers", 2, **pool)
+        assert value("busy_workers", **pool) == 0
+
+
+@pytest.mark.feature("FX-26")
+async def test_dead_letters_that_rabbitmq_makes_are_seen(
+    url: str, rabbit: Rabbit, vhost: str, serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, gate = shop(url), anyio.Event()
+
+    @app.on(Event("web", "order"), prefetch=1)
+    async def ship(payload: Any) -> None:
+        await gate.wait()
+
+    queue = "web.order__shop.ship"
+    async with serving(app) as service:
+        await service.publish("order", 1)
+        labels = {"kind": "message", "route": "web/order", "queue": queue}
+        await service.until("queue_messages", 1, **labels, state="unsettled")
+        body = {"routing_key": queue, "payload": "2", "payload_encoding": "string", "properties": {"expiration": "100"}}
+        path = f"exchanges/{vhost}/amq.default/publish"
+        assert (await anyio.to_thread.run_sync(rabbit.api, "POST", path, body))["routed"]
+        value = await service.until("queue_messages", 1, **labels, state="dead")
+        assert value("settled_messages_total", route="web/order", state="dead") is None
+        gate.set()
+        await service.until("settled_messages_total", 1, route="web/order", state="acked")
+        broker = await app.container.get(Broker)
+        assert [each.reason async for each in broker.dead_letters(queue)] == ["expired"]
+    assert f"dead letters of {queue}: 1, 1 more than before" in caplog.text

@@ -52,6 +52,7 @@ class Figures(Collector):
         """All metric families."""
         yield from self._calls()
         yield from self._messages()
+        yield from self._queues()
         yield from self._pools()
         yield from self._loop()
 
@@ -99,6 +100,14 @@ class Figures(Collector):
             for state, count in list(each.settled.items()):
                 settled.add_metric(self._with(*labels, state.value), count)
         yield from (lags, retries, settled)
+
+    def _queues(self) -> Iterator[Any]:
+        text = "Messages on the broker: ready, unsettled, delayed, and dead letters."
+        found = self._family(GaugeMetricFamily, "queue_messages", text, (*_LABELS, "queue", "state"))
+        for (labels, queue), state in list(self._metrics.queues.items()):
+            for name in ("ready", "unsettled", "delayed", "dead"):
+                found.add_metric(self._with(*labels.values, queue, name), getattr(state, name))
+        yield found
 
     def _pools(self) -> Iterator[Any]:
         metrics = self._metrics

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from microkit import Message
+    from microkit.broker import QueueState
     from microkit.plan import Plan
     from microkit.settlement import Settlement
 
@@ -40,6 +41,7 @@ class Metrics(Observer):
     Attributes:
         process: number of this process where several serve the application; None: it is the only one.
         pools: pools of workers by their label.
+        queues: how queues are doing, by the labels of their bindings and their names.
         loop_lag: how late the event loop was, in seconds.
     """
 
@@ -49,6 +51,7 @@ class Metrics(Observer):
         self.version = version
         self.process: int | None = None
         self.pools: dict[str, WorkerPool] = {}
+        self.queues: dict[tuple[Labels, str], QueueState] = {}
         self.loop_lag = Distribution(LAGS)
         self._lock = threading.Lock()
         self._by_labels: dict[Labels, Series] = {}
@@ -160,6 +163,9 @@ class Metrics(Observer):
         plan, state = message.plan, settlement.state
         settled = (self._by_plan.get(plan) or self._new(plan)).settled
         settled[state] = settled.get(state, 0) + 1
+
+    def queue_measured(self, plan: Plan, queue: str, state: QueueState) -> None:
+        self.queues[(self._by_plan.get(plan) or self._new(plan)).labels, queue] = state
 
     def pool_opened(self, pool: WorkerPool) -> None:
         self.pools[pool.label] = pool

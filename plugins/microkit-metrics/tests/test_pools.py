@@ -1,4 +1,4 @@
-"""Pools of workers, and the event loop."""
+"""Pools of workers, queues, and the event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from microkit import App
+from microkit import App, Event
+from microkit.broker import QueueState
 from microkit.observe import WorkerPool, tell
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +53,21 @@ async def test_a_pool_that_is_opened_again_replaces_the_one_before(app: App, pag
     opened(app, Pool("orders", "thread", 3, running=3))
     opened(app, Pool("orders", "thread", 4))
     assert page(app).value("available_workers", context="orders") == 4
+
+
+@pytest.mark.feature("FX-26")
+async def test_queues_are_shown_as_they_were_measured_last(app: App, page: Any) -> None:
+    @app.on(Event("web", "order"))
+    async def ship(payload: int) -> None: ...
+
+    app.build()
+    (plan,) = app.table.events["web", "order"]
+    for state in (QueueState(1, 2, 3, 4), QueueState(5, 6, 7, 8)):
+        for observer in app.observers:
+            tell(observer.queue_measured, plan, "web.order", state)
+    labels = {"kind": "message", "route": "web/order", "queue": "web.order"}
+    states = ("ready", "unsettled", "delayed", "dead")
+    assert [page(app).value("queue_messages", **labels, state=state) for state in states] == [5, 6, 7, 8]
 
 
 @pytest.mark.feature("FX-32")

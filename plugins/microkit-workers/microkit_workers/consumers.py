@@ -17,6 +17,7 @@ from microkit.settlement import Delivery, Settlement
 
 from .context import pools_of
 from .layers import count
+from .measure import QueueMeasure
 from .procedures import ProcedureServer
 from .queues import BrokerProcedure, queue_of
 from .watch import Watch, name_of
@@ -45,7 +46,7 @@ class Consumers:
         self._inbox: deque[tuple[Any, tuple[Any, ...]]] = deque()
         self._wake = anyio.Event()
         self._closing = False
-        self._watch: Watch | None = None
+        self._watchers: list[Watch | QueueMeasure] = []
         self.running: dict[int, Running] = {}
 
     async def start(self, app: App, process: Process) -> None:
@@ -63,8 +64,8 @@ class Consumers:
         process.tasks.start_soon(self._serve, started)
         await started.wait()
         timeout = settings.consumer_timeout
-        self._watch = Watch(self, getattr(broker, "consumer_timeout", 0.0) if timeout is None else timeout)
-        self._group.start_soon(self._watch.run)
+        watch = Watch(self, getattr(broker, "consumer_timeout", 0.0) if timeout is None else timeout)
+        self._watchers = [watch, QueueMeasure(app, broker, queues, settings.queue_interval)]
         for plan, queue in queues:
             pool = self._pools.of(plan)
             consumer = (BatchConsumer if plan.kind is Kind.BATCH else Consumer)(self, plan, pool, queue)
@@ -72,6 +73,8 @@ class Consumers:
         if procedures:
             server = ProcedureServer(app, self._pools, self.spawn)
             self._subscriptions += await server.start(procedures)
+        for each in self._watchers:
+            self._group.start_soon(each.run)
         _logger.info(
             "consuming %s",
             ", ".join([*(queue.name for _, queue in queues), *(plan.address for plan in procedures)][:20]),
@@ -108,8 +111,8 @@ class Consumers:
                 group.start_soon(_cancel, each)
         for pool in self._pools.all():
             pool.close()
-        if self._watch is not None:
-            self._watch.stop()
+        for each in self._watchers:
+            each.stop()
         self._closing = True
         self._wake.set()
         with anyio.move_on_after(grace):

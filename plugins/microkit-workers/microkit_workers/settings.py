@@ -25,6 +25,8 @@ class WorkersSettings:
         consumer_timeout: seconds after which the broker gives up on a consumer that has not answered; a warning comes
             at 80 percent of it. None: as the broker says; 0: no warning.
         loop_block_warning: seconds that a handler may block the event loop before that is reported; 0: no watch.
+        queue_interval: seconds between two looks at the queues on their broker, whose messages and dead letters are
+            measured, and new dead letters logged; 0: none.
         rpc_timeout: seconds that a call of a remote procedure waits, unless the caller says otherwise.
         batch_size: messages at most in one call of a binding with `batch=True`.
         batch_wait: seconds that the first message of a batch waits for others.
@@ -42,6 +44,7 @@ class WorkersSettings:
     connect_patience: float = 15.0
     consumer_timeout: float | None = None
     loop_block_warning: float = 0.0
+    queue_interval: float = 30.0
     rpc_timeout: float = 30.0
     batch_size: int = 100
     batch_wait: float = 0.1
@@ -59,5 +62,6 @@ class WorkersSettings:
         for name in ("prefetch_factor", "rpc_timeout", "batch_wait", "child_start_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be over 0")
-        if (self.consumer_timeout or 0) < 0 or self.loop_block_warning < 0:
-            raise ValueError("consumer_timeout and loop_block_warning must not be negative; 0 turns them off")
+        if (self.consumer_timeout or 0) < 0 or self.loop_block_warning < 0 or self.queue_interval < 0:
+            names = "consumer_timeout, loop_block_warning and queue_interval"
+            raise ValueError(f"{names} must not be negative; 0 turns them off")
