@@ -21,7 +21,7 @@ _OURS = ("microkit_trie", "microkit_auto")
 _START, _END = "<!-- performance:start -->", "<!-- performance:end -->"
 
 # The order of the parts in the results; a figure of the kernel's growth is no comparison.
-PARTS = ("in_process", "on_server", "routing_alone", "injection_alone", "startup", "scaling", "discovery")
+PARTS = ("in_process", "on_server", "messaging", "routing_alone", "injection_alone", "startup", "scaling", "discovery")
 _HEADLINE = ("hello", "parameter", "layers", "model", "routes")
 _PANELS = ("hello", "parameter", "layers", "routes", "json", "model", "echo", "stream")
 
