@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.benchmarks.cases import chosen
 from tests.benchmarks.environment import PYTHON, ROOT, environ, version_of
@@ -138,7 +138,11 @@ def measure(options: Options) -> dict[str, Any]:
     tables += [_calls(contenders)] if "rpc" in names else []
     figures = {
         name: {
-            each.peer.name: {"cpu": min(each.cpu(name)), "median": statistics.median(each.cpu(name)), "rate": each.rate(name)}
+            each.peer.name: {
+                "cpu": min(each.cpu(name)),
+                "median": statistics.median(each.cpu(name)),
+                "rate": each.rate(name),
+            }
             for each in contenders
             if each.cpu(name)
         }
@@ -242,7 +246,7 @@ class _Program:
             start_new_session=True,
         )
 
-    def __enter__(self) -> _Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -325,7 +329,9 @@ def _messages(names: list[str], contenders: list[Contender]) -> Table:
     columns = ["framework"]
     for case in cases:
         columns += [f"{case}, CPU per message", "to aio_pika", "median", "to aio_pika", "messages/s"]
-    rows = [[each.peer.name, *(cell for case in cases for cell in _cells(each, contenders[0], case))] for each in contenders]
+    rows = [
+        [each.peer.name, *(cell for case in cases for cell in _cells(each, contenders[0], case))] for each in contenders
+    ]
     notes = [f"{each.peer.name}: {each.peer.note}" for each in contenders]
     return Table("Messages over RabbitMQ", columns, rows, [*notes, *_reasons(contenders, ("consume", "publish"))])
 

@@ -86,9 +86,7 @@ async def publish():
 
     async def one(number):
         body = orjson.dumps(order(number))
-        message = aio_pika.Message(
-            body, content_type="application/json", delivery_mode=2, message_id=uuid.uuid4().hex
-        )
+        message = aio_pika.Message(body, content_type="application/json", delivery_mode=2, message_id=uuid.uuid4().hex)
         await exchange.publish(message, EVENT, mandatory=False)
 
     await published.in_windows(one)

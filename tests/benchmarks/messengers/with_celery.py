@@ -3,7 +3,9 @@
 from celery import Celery
 from measured import PREFETCH, ROLE, URL, Called, Consumed, Published, order, total
 
-app = Celery("shop", broker=URL.replace("amqp://", "pyamqp://"), backend="rpc://" if ROLE in ("serve", "call") else None)
+app = Celery(
+    "shop", broker=URL.replace("amqp://", "pyamqp://"), backend="rpc://" if ROLE in ("serve", "call") else None
+)
 app.conf.update(
     task_acks_late=True,
     worker_prefetch_multiplier=PREFETCH,
@@ -26,7 +28,9 @@ def answer(id):
 
 
 def work():
-    app.worker_main(["worker", "--pool=solo", "--concurrency=1", "--loglevel=ERROR", "--without-gossip", "--without-mingle"])
+    app.worker_main(
+        ["worker", "--pool=solo", "--concurrency=1", "--loglevel=ERROR", "--without-gossip", "--without-mingle"]
+    )
 
 
 def publish():

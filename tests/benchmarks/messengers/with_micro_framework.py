@@ -31,7 +31,12 @@ def publisher(moment, producer):
 @inject(totals=RPCProxyProvider("totals"))
 def caller(moment, totals):
     called = Called()
-    called.in_windows(lambda number: (lambda future: lambda: future.result(timeout=30))(totals.answer.call_async(number)))
+
+    def send(number):
+        future = totals.answer.call_async(number)
+        return lambda: future.result(timeout=30)
+
+    called.in_windows(send)
     called.tell()
 
 

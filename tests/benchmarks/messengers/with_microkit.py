@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import microkit_amqp.plugin
-import microkit_workers.plugin
 import orjson
 from measured import EVENT, PREFETCH, ROLE, SOURCE, URL, VARIANT, Called, Consumed, Published, order, run_loop, total
 
+import microkit_amqp.plugin
+import microkit_workers.plugin
 from microkit import App, Event
 from microkit.broker import OutgoingMessage, QueueSpec
 from microkit_amqp import AmqpBroker, AmqpRpcClient

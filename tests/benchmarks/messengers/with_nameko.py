@@ -1,11 +1,14 @@
 """nameko 3 on eventlet; runs in an environment of its own."""
 
+# ruff: noqa: E402
+
 import eventlet
 
-eventlet.monkey_patch()
+eventlet.monkey_patch()  # before all that is to use it
 
 from kombu import Connection, Exchange, Queue
 from measured import EVENT, PREFETCH, ROLE, SOURCE, URL, Called, Consumed, Published, order, total
+from nameko import config
 from nameko.events import event_handler
 from nameko.rpc import rpc
 from nameko.runners import ServiceRunner
@@ -33,8 +36,6 @@ class Totals:
 
 
 def work(service):
-    from nameko import config
-
     with config.patch(CONFIG):
         runner = ServiceRunner()
         runner.add_service(service)
@@ -45,9 +46,9 @@ def work(service):
 def publish():
     published = Published()
     exchange = Exchange(f"{SOURCE}.events", "topic", durable=True)
+    queue = Queue(f"evt-{SOURCE}-{EVENT}--orders.handler", exchange, EVENT, durable=True)
     with Connection(URL) as connection:
-        Queue(f"evt-{SOURCE}-{EVENT}--orders.handler", exchange, EVENT, durable=True).bind(connection.channel()).declare()
-    from nameko import config
+        queue.bind(connection.channel()).declare()
 
     with config.patch(CONFIG):
         dispatch = event_dispatcher()
