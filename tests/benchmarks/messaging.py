@@ -130,9 +130,9 @@ def measure(options: Options) -> dict[str, Any]:
         for turn in range(rounds):
             for each in contenders:
                 if "consume" in names or "publish" in names:
-                    _take_turn(each, rabbit, "consume", max(100, int(count * each.peer.share)))
+                    take_turn(each, rabbit, "consume", max(100, int(count * each.peer.share)))
                 if "rpc" in names:
-                    _take_turn(each, rabbit, "rpc", max(100, int(count * each.peer.share)))
+                    take_turn(each, rabbit, "rpc", max(100, int(count * each.peer.share)))
             print(f"round {turn + 1} of {rounds}: " + ", ".join(_last(each) for each in contenders), flush=True)
     tables = [_messages(names, contenders)] if set(names) & {"consume", "publish"} else []
     tables += [_calls(contenders)] if "rpc" in names else []
@@ -180,7 +180,15 @@ def _rabbit() -> Iterator[Any]:
 # -- turns -------------------------------------------------------------------------------------------------------------
 
 
-def _take_turn(contender: Contender, rabbit: Any, case: str, count: int) -> None:
+def take_turn(contender: Contender, rabbit: Any, case: str, count: int) -> None:
+    """Measure a contender once, or note why that cannot be.
+
+    Args:
+        contender: whose turn it is.
+        rabbit: the broker.
+        case: `consume`, which publishes as well, or `rpc`.
+        count: of messages or calls.
+    """
     if case == "rpc" and contender.peer.no_rpc:
         contender.missing[case] = contender.peer.no_rpc
     if case in contender.missing:
@@ -190,7 +198,8 @@ def _take_turn(contender: Contender, rabbit: Any, case: str, count: int) -> None
         (_messages_turn if case == "consume" else _calls_turn)(contender, rabbit, count)
     except TurnFailed as exc:
         cases = ("rpc",) if case == "rpc" else ("consume", "publish")
-        contender.missing.update(dict.fromkeys(cases, str(exc)))
+        if not contender.cpu(cases[0]):  # it never could; else this turn does not count
+            contender.missing.update(dict.fromkeys(cases, str(exc)))
         print(f"{contender.peer.name}, {exc}", flush=True)
     finally:
         rabbit.api("DELETE", "vhosts/bench")

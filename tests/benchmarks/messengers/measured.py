@@ -20,7 +20,6 @@ PREFETCH = 100  # unanswered messages at a time, and workers where there is such
 AT_ONCE = 64  # calls under way
 SOURCE, EVENT = "shop", "order_placed"
 _LAST_ACKS = 0.1  # seconds until most of them are sent, which belongs to the work
-_LATE_ACKS = 1.0  # and until celery, which looks after them once a second, has sent the rest
 
 
 def order(number):
@@ -54,9 +53,14 @@ class Window:
 
 
 class Consumed:
-    """Counts the messages that a handler gets, and ends the process after the last one."""
+    """Counts the messages that a handler gets, and ends the process after the last one.
 
-    def __init__(self):
+    Args:
+        late: seconds that the last acks may take beside those that belong to the work.
+    """
+
+    def __init__(self, late=0.2):
+        self._late = late
         self._seen = bytearray(COUNT)
         self._numbers = itertools.count(1)  # handlers may run in threads, and this is atomic
         self._window = Window()
@@ -72,7 +76,7 @@ class Consumed:
 
     def _tell(self):
         figures = self._window.figures(COUNT - WARM)
-        time.sleep(_LATE_ACKS)
+        time.sleep(self._late)
         tell(figures | {"once": self._seen.count(1) == COUNT})
 
 

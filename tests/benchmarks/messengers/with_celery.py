@@ -14,7 +14,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     task_default_queue="orders",
 )
-consumed = Consumed() if ROLE == "consume" else None
+consumed = Consumed(late=4.0) if ROLE == "consume" else None
 
 
 @app.task(name="order_placed")
