@@ -209,7 +209,9 @@ def decode(body: bytes, content_type: str, codecs: Mapping[str, CodecSpec] = _BU
         BadRequest: the bytes are not what the media type says.
         UnsupportedMediaType: no codec knows the media type.
     """
-    bare = "application/json" if is_json(content_type) else media_type(content_type)
+    bare = content_type
+    if bare not in codecs:
+        bare = "application/json" if is_json(content_type) else media_type(content_type)
     codec = codecs.get(bare)
     if codec is None:
         raise UnsupportedMediaType(f"Content of type {bare or 'unknown'} cannot be read here.")

@@ -100,18 +100,20 @@ async def _invoke(call: Call, deliver: Deliver) -> Reply:
 async def conclude(call: Call, reply: Reply, deliver: Deliver) -> Reply:
     """Deliver what a plan replied, then run the call's background tasks. Returns the reply that was delivered."""
     try:
-        if not reply.streams:
+        if call._exits and not reply.streams:
             # A middleware replaced the stream, so nothing needs the scope any more.
             failure = await close_scopes(call, None, late=False)
             if failure is not None:
                 reply = internal_error(call, failure)
         call._delivered = True
         await deliver(reply)
-        await after_delivery(call)
+        if call._background is not None:
+            await after_delivery(call)
     except BaseException as exc:
         await close_scopes(call, call._error or exc)  # a stream that is cut short must not commit
         raise
-    await close_scopes(call, call._error)
+    if call._exits or call._late_exits:
+        await close_scopes(call, call._error)
     return reply
 
 
@@ -336,12 +338,8 @@ async def handle_message(message: Message) -> Reply:
     settlement = message.settlement
     assert settlement is not None
     settlement.start()
-
-    async def deliver(reply: Reply) -> None:
-        await settlement.finish(message, reply)
-
     try:
-        return await run(message, deliver)
+        return await run(message, partial(settlement.finish, message))
     except BaseException:
         await settlement.give_back()  # cancelled or drained: the work was rolled back
         raise

@@ -313,11 +313,6 @@ class Conflict(_FixedStatus):
     code = 409
 
 
-def overdue(seconds: float) -> PublicError:
-    """The error of a call that took longer than its declared deadline of so many seconds."""
-    return PublicError(f"The call took longer than {seconds:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)
-
-
 class PayloadTooLarge(_FixedStatus):
     """413: the body or a part of it is over its bound."""
 
@@ -348,3 +343,8 @@ class ValidationError(PublicError):
     def errors(self) -> list[dict[str, Any]]:
         """The problems, one mapping each."""
         return self.details["errors"]
+
+
+def overdue(seconds: float) -> PublicError:
+    """The error of a call that took longer than its declared deadline of so many seconds."""
+    return PublicError(f"The call took longer than {seconds:g} seconds.", status=StatusCode.DEADLINE_EXCEEDED)

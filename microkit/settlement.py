@@ -40,17 +40,21 @@ class State(enum.Enum):
     RETURNED = "returned"
     LOST = "lost"
 
+    followers: tuple[State, ...]
+
     @property
     def final(self) -> bool:
         """Whether nothing follows."""
-        return self not in _NEXT
+        return not self.followers
 
 
-_NEXT: dict[State, frozenset[State]] = {
-    State.RECEIVED: frozenset({State.RUNNING, State.RETURNED, State.LOST}),
-    State.RUNNING: frozenset({State.DURABLE, State.RETURNED, State.LOST}),
-    State.DURABLE: frozenset({State.ACKED, State.RETRIED, State.DEAD, State.RETURNED, State.LOST}),
+_NEXT: dict[State, tuple[State, ...]] = {
+    State.RECEIVED: (State.RUNNING, State.RETURNED, State.LOST),
+    State.RUNNING: (State.DURABLE, State.RETURNED, State.LOST),
+    State.DURABLE: (State.ACKED, State.RETRIED, State.DEAD, State.RETURNED, State.LOST),
 }
+for _state in State:  # a look into the table hashes a state, which costs more than the rest of a step
+    _state.followers = _NEXT.get(_state, ())
 
 
 class SettlementError(MicrokitError):
@@ -64,6 +68,9 @@ class Delivery(Protocol):
 
     A delivery may have a method `ended()` as well: the run is over, however it ended. Of a stale delivery it is the
     only sign of that; its broker holds a repetition of the message back until then.
+
+    A delivery may have an attribute `acks_at_once`: if it is true, `ack()` only notes the answer and never suspends, so
+    that nothing has to bound it.
     """
 
     @property
@@ -115,6 +122,8 @@ class Decision:
     delay: float | None = None
     reason: str = ""
 
+
+_ACK = Decision(Verdict.ACK)
 
 RetryPolicy = Callable[["Message | Tick", Reply], Decision]
 """Decides what becomes of a message whose handling failed, or of a firing of a schedule (retried or given up)."""
@@ -178,11 +187,11 @@ class Settlement:
         return cls(delivery, plan.options.get("retry"), plan.app.settings.teardown_timeout)
 
     def _go(self, state: State) -> None:
-        if state not in _NEXT.get(self.state, ()):
+        if state not in self.state.followers:
             raise SettlementError(f"a message that is {self.state.value} cannot become {state.value}")
         self.state = state
         self.history.append(state)
-        if state.final and (ended := getattr(self.delivery, "ended", None)) is not None:
+        if not state.followers and (ended := getattr(self.delivery, "ended", None)) is not None:
             ended()
 
     # -- decisions of the handler; the first one wins ------------------------------------------------------------------
@@ -195,7 +204,7 @@ class Settlement:
 
     def decide_ack(self) -> None:
         """Record: done."""
-        self._decide(Decision(Verdict.ACK))
+        self._decide(_ACK)
 
     def decide_retry(self, delay: float | None = None) -> None:
         """Record: again, after `delay` seconds or as the policy says."""
@@ -216,26 +225,30 @@ class Settlement:
 
         A cancellation from outside does not interrupt this; it is bounded by `grace` seconds instead.
         """
+        if self._stale():
+            return self._go(State.LOST)
+        decision = self.verdict(message, reply)
+        if decision is _ACK and getattr(self.delivery, "acks_at_once", False):
+            return await self._answer(message, decision)
         with anyio.move_on_after(self.grace, shield=True) as scope:
-            await self._answer(message, reply)
+            await self._answer(message, decision)
         if scope.cancelled_caught and not self.state.final:
             _logger.error("the broker did not answer within %g s; message %s is returned", self.grace, message.id)
             if self.state is State.DURABLE:  # its ack may be on the way, so that it gets no other answer
                 self._go(State.RETURNED)
             await self.give_back()
+        return None
 
-    async def _answer(self, message: Message, reply: Reply) -> None:
-        if self._stale():
-            return self._go(State.LOST)
-        decision = self.verdict(message, reply)
-        try:
-            if decision.verdict is Verdict.RETRY:
-                await self.delivery.store_retry(decision.delay or 0.0, message.attempt + 1, decision.reason)
-            elif decision.verdict is Verdict.DEAD:
-                await self.delivery.store_dead(decision.reason)
-        except Exception:
-            _logger.exception("no confirmation for the %s copy of message %s", decision.verdict.value, message.id)
-            return await self.give_back()
+    async def _answer(self, message: Message, decision: Decision) -> None:
+        if decision is not _ACK:
+            try:
+                if decision.verdict is Verdict.RETRY:
+                    await self.delivery.store_retry(decision.delay or 0.0, message.attempt + 1, decision.reason)
+                elif decision.verdict is Verdict.DEAD:
+                    await self.delivery.store_dead(decision.reason)
+            except Exception:
+                _logger.exception("no confirmation for the %s copy of message %s", decision.verdict.value, message.id)
+                return await self.give_back()
         self._go(State.DURABLE)
         if self._stale():
             return self._go(State.LOST)
@@ -244,7 +257,7 @@ class Settlement:
         except Exception:
             _logger.exception("message %s could not be acked; the broker will deliver it again", message.id)
             return self._go(State.LOST)
-        return self._go(_ANSWERED[decision.verdict])
+        return self._go(State.ACKED if decision is _ACK else _ANSWERED[decision.verdict])
 
     def verdict(self, message: Message, reply: Reply) -> Decision:
         """What is to become of the message after this reply: what the handler decided, as far as that holds, else
@@ -253,7 +266,7 @@ class Settlement:
         failed = reply.error is not None or reply.status is not StatusCode.OK
         if decided is None or (failed and decided.verdict is Verdict.ACK):
             # An ack before a failure is void: the work that it vouched for was rolled back.
-            return self.policy(message, reply) if failed else Decision(Verdict.ACK)
+            return self.policy(message, reply) if failed else _ACK
         if decided.verdict is not Verdict.RETRY:
             return decided
         # The policy's cap on attempts holds for retries that a handler asks for, too.

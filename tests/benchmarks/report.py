@@ -18,10 +18,11 @@ _FOLDER = Path(__file__).resolve().parent
 RESULTS = _FOLDER / "results.json"
 README = _FOLDER.parents[1] / "README.md"
 _OURS = ("microkit_trie", "microkit_auto")
+_BY_HAND, _MESSAGING = "aio_pika", ("consume", "publish", "rpc")
 _START, _END = "<!-- performance:start -->", "<!-- performance:end -->"
 
 # The order of the parts in the results; a figure of the kernel's growth is no comparison.
-PARTS = ("in_process", "on_server", "routing_alone", "injection_alone", "startup", "scaling", "discovery")
+PARTS = ("in_process", "on_server", "messaging", "routing_alone", "injection_alone", "startup", "scaling", "discovery")
 _HEADLINE = ("hello", "parameter", "layers", "model", "routes")
 _PANELS = ("hello", "parameter", "layers", "routes", "json", "model", "echo", "stream")
 
@@ -32,7 +33,7 @@ _CHARTS = {
 
 # What the design allows: in the figures of one loop, a multiple of another case or of raw ASGI.
 BUDGETS = {"hello": 3.0, "parameter": 3.0, "layers": 3.5}
-ROUTES_BUDGET, SERVER_BUDGET = 1.3, 1.15
+ROUTES_BUDGET, SERVER_BUDGET, CONSUME_BUDGET = 1.3, 1.15, 1.15
 
 
 def load(path: Path = RESULTS) -> dict[str, Any]:
@@ -112,6 +113,15 @@ def budget_table(results: Mapping[str, Any]) -> Table | None:
     start = results.get("startup", {}).get("figures", {})
     if {ours, "starlette"} <= start.keys():
         rows.append(_budget_row("import, to starlette's", 1.0, start[ours]["import"] / start["starlette"]["import"]))
+    consumed = results.get("messaging", {}).get("figures", {}).get("consume", {})
+    for what, mine, theirs, allowed in (
+        ("acks together", "microkit", "aio_pika_together", CONSUME_BUDGET),
+        ("ack each", "microkit_each", "aio_pika", CONSUME_BUDGET),
+        ("acks together against ack each", "microkit", "aio_pika", 1.0),
+    ):
+        if {mine, theirs} <= consumed.keys():
+            got = consumed[mine]["cpu"] / consumed[theirs]["cpu"]
+            rows.append(_budget_row(f"AMQP consume, to hand-written aio-pika, {what}", allowed, got))
     return Table("Budgets", ["path", "allowed", "measured", ""], rows) if rows else None
 
 
@@ -152,8 +162,35 @@ def headline(results: Mapping[str, Any]) -> str:
         f"\n![CPU per request, microkit against other frameworks](tests/benchmarks/chart.svg)\n\n{said}\n\n{table}\n"
         "† not like for like: the framework lacks a part of the case, so the handler does it by hand, or routes\n"
         "otherwise. All figures, with versions and flags, are in [results.md](tests/benchmarks/results.md); "
-        "`make bench` repeats them.\n"
+        "`make bench` repeats them.\n" + _messaging_headline(results)
     )
+
+
+def _messaging_headline(results: Mapping[str, Any]) -> str:
+    """The README's table of messages; empty if they were not measured."""
+    part = results.get("messaging", {})
+    figures = part.get("figures", {})
+    if not all(_BY_HAND in figures.get(name, {}) for name in _MESSAGING):
+        return ""
+    rows = []
+    for peer in figures["consume"]:
+        cells = []
+        for name in ("consume", "publish"):
+            found, base = figures[name].get(peer), figures[name][_BY_HAND]
+            cells.append("-" if found is None else ratio(found["cpu"] / base["cpu"]))
+            if peer == _BY_HAND:
+                cells[-1] = duration(base["cpu"])
+        called = figures["rpc"].get(peer)
+        label = peer.replace("_together", ", acks together").replace("_each", ", ack each").replace("_", "-")
+        rate = "-" if called is None else f"{called['rate']:,.0f}"
+        rows.append([f"**{label}**" if peer.startswith("microkit") else label, *cells, rate])
+    columns = ["", "consume, CPU per message", "publish, CPU per message", "calls/s, 64 at a time"]
+    table = Table("", columns, rows).markdown().split("\n", 2)[2]
+    said = (
+        "Messages and remote procedures over RabbitMQ, CPU as a multiple of that of hand-written aio-pika with an ack "
+        f"for each message. {part['taken']}, {part['machine']}."
+    )
+    return f"\n{said}\n\n{table}"
 
 
 def _unlike(part: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -6,17 +6,20 @@ The figures are made up.
 from __future__ import annotations
 
 import copy
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.benchmarks import report
+from tests.benchmarks import messaging, report
 from tests.benchmarks.cases import CASES, chosen
 from tests.benchmarks.driving import check, started
 from tests.benchmarks.peers import with_microkit_trie, with_raw
 from tests.benchmarks.tables import Table, duration, ratio
+from tests.rabbitmq.node import private_rabbit
 
 _MADE_UP: dict[str, Any] = {
     "in_process": {
@@ -39,6 +42,21 @@ _MADE_UP: dict[str, Any] = {
             }
         ],
     },
+    "messaging": {
+        "taken": "2000-01-01",
+        "machine": "a machine that does not exist",
+        "versions": {"aio-pika": "0.0"},
+        "figures": {
+            "consume": {
+                "aio_pika": {"cpu": 80_000.0, "rate": 1.0},
+                "aio_pika_together": {"cpu": 50_000.0, "rate": 1.0},
+                "microkit": {"cpu": 60_000.0, "rate": 1.0},
+            },
+            "publish": {"aio_pika": {"cpu": 50_000.0, "rate": 1.0}, "microkit": {"cpu": 55_000.0, "rate": 1.0}},
+            "rpc": {"aio_pika": {"cpu": 1.0, "rate": 3_000.4}, "microkit": {"cpu": 1.0, "rate": 2_000.4}},
+        },
+        "tables": [],
+    },
     "scaling": {
         "taken": "2000-01-01",
         "machine": "a machine that does not exist",
@@ -47,6 +65,12 @@ _MADE_UP: dict[str, Any] = {
         "tables": [],
     },
 }
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with private_rabbit(tmp_path_factory.mktemp("rabbit")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -63,6 +87,24 @@ async def test_raw_asgi_and_microkit_answer_alike(name: str) -> None:
             assert await check(app, CASES[name], 7) == ""
 
 
+@pytest.mark.parametrize("name", ["aio_pika", "aio_pika_together", "microkit", "microkit_each"])
+def test_messages_are_handled_once_and_calls_answered_alike(name: str, rabbit: Any) -> None:
+    contender = messaging.Contender(messaging.PEERS[name], Path(sys.executable))
+    cases = ["consume"] if name.endswith(("_together", "_each")) else ["consume", "rpc"]
+    for case in cases:
+        messaging.take_turn(contender, rabbit, case, 100)
+    assert contender.missing == {}
+    assert set(cases) <= contender.figures.keys()
+
+
+def test_a_program_that_fails_is_named_with_its_reason(rabbit: Any) -> None:
+    unknown = messaging.Peer("unknown", "unknown", program="nothing")
+    contender = messaging.Contender(unknown, Path(sys.executable))
+    messaging.take_turn(contender, rabbit, "consume", 100)
+    assert "No such file" in contender.missing["consume"]
+    assert contender.figures == {}
+
+
 async def test_a_wrong_answer_is_refused() -> None:
     app = with_raw.CASES["parameter"]()
     assert "not 200" in await check(app, CASES["hello"], 7, "/users/1")
@@ -76,12 +118,19 @@ def test_the_report_shows_tables_budgets_and_charts(tmp_path: Path) -> None:
     results = (tmp_path / "results.md").read_text()
     assert "| hello, JSON, in process, to raw | 3.00x | 2.50x | kept |" in results
     assert "| 1,000 routes, to one route | 1.30x | 2.00x | over |" in results
+    assert "| AMQP consume, to hand-written aio-pika, acks together | 1.15x | 1.20x | over |" in results
+    assert (
+        "| AMQP consume, to hand-written aio-pika, acks together against ack each | 1.00x | 0.75x | kept |" in results
+    )
     assert "starlette 0.0" in results
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "**microkit**" in text
+    assert "| **microkit** | 2.50x |" in text
+    assert "| aio-pika | 80.0 µs | 50.0 µs | 3,000 |" in text
+    assert "| **microkit** | 0.75x | 1.10x | 2,000 |" in text
+    assert "| aio-pika, acks together | 0.62x | - | - |" in text
     report.write(report.load(tmp_path / "results.json"), tmp_path, readme)
     assert readme.read_text() == text
 

@@ -15,7 +15,7 @@ import pytest
 LINES_OF_A_FILE = 450
 
 # Without the command line. For comparison, counted in the same way: starlette 5,400, lihil 8,000, dishka 10,100.
-CODE_LINES_OF_THE_KERNEL = 9_400
+CODE_LINES_OF_THE_KERNEL = 9_450
 
 # Where the kernel may name a backend: the bridge runs an asyncio loop for trio, the deadlines read the loop's clock.
 BACKEND_MODULES = {"_bridge.py", "_deadline.py"}

@@ -37,6 +37,7 @@ class AmqpDelivery:
     """
 
     __slots__ = ("followers", "generation", "inbox", "raw", "seen")
+    acks_at_once = True
 
     def __init__(self, inbox: Inbox, raw: Any, generation: int) -> None:
         self.inbox = inbox
@@ -187,6 +188,8 @@ class Inbox:
     def on_ended(self, delivery: AmqpDelivery) -> None:
         """A run is over. Runs on the asyncio loop."""
         self._running.discard(delivery)
+        if not delivery.followers:
+            return
         current = [each for each in delivery.followers if each.generation == self.consumer.generation]
         delivery.followers.clear()
         for each in current[:1]:

@@ -11,9 +11,9 @@ from microkit.broker import OutgoingMessage, QueueSpec
 from microkit.cli import main
 from microkit_amqp import AmqpBroker, Topology, topology_of, topology_text, work_topology
 from microkit_amqp.topology import LEVELS, has_own_queue, level_bind, level_route, level_topology, rounded_up
+from tests.rabbitmq.node import Rabbit
 
 from .conftest import Connect, Mailbox
-from .rabbit import Rabbit
 
 APP = """
 from microkit import App, PluginInfo, hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,6 +16,7 @@ from microkit.observe import settled
 from microkit.settlement import Delivery, Settlement
 
 from .context import pools_of
+from .crew import Crew
 from .layers import count
 from .measure import QueueMeasure
 from .procedures import ProcedureServer
@@ -43,9 +44,7 @@ class Consumers:
         self._subscriptions: list[Subscription] = []
         self._group: Any = None
         self._done = anyio.Event()
-        self._inbox: deque[tuple[Any, tuple[Any, ...]]] = deque()
-        self._wake = anyio.Event()
-        self._closing = False
+        self._crew = Crew()
         self._watchers: list[Watch | QueueMeasure] = []
         self.running: dict[int, Running] = {}
 
@@ -85,20 +84,14 @@ class Consumers:
             with self._scope:
                 async with anyio.create_task_group() as self._group:
                     started.set()
-                    while not self._closing:
-                        await self._wake.wait()
-                        self._wake = anyio.Event()
-                        while self._inbox:
-                            func, args = self._inbox.popleft()
-                            self._group.start_soon(func, *args)
+                    await self._crew.run(self._group)
         finally:
             self._done.set()
 
     def spawn(self, func: Any, *args: Any) -> None:
         """Run something in a task of this ingress, which waits for it at the end. Brokers deliver from callbacks of the
         event loop too, where no task may be started."""
-        self._inbox.append((func, args))
-        self._wake.set()
+        self._crew.put(func, *args)
 
     async def stop(self, grace: float) -> None:
         """Take no more messages; give back those that wait for a worker, unless their pool is greedy; let the others
@@ -113,8 +106,7 @@ class Consumers:
             pool.close()
         for each in self._watchers:
             each.stop()
-        self._closing = True
-        self._wake.set()
+        self._crew.close()
         with anyio.move_on_after(grace):
             await self._done.wait()
         if self._done.is_set():
@@ -176,7 +168,8 @@ class Running:
         plan: whose handler it is.
         settlements: of the messages.
         message_ids: for logs.
-        since: when the first of them was delivered: its broker counts the time that it waits for a worker, too.
+        since: when the first of them was delivered, by the monotonic clock: its broker counts the time that it waits
+            for a worker, too.
     """
 
     def __init__(self, plan: Plan, settlements: list[Settlement], message_ids: str, since: float) -> None:
@@ -216,7 +209,7 @@ class Consumer:
         if self._too_large(message):
             self.server.spawn(self._refuse, message)
         else:  # lined up here, so that one worker keeps the order of its queue: tasks begin in any order
-            self.server.spawn(self._handle, message, anyio.current_time(), self.pool.line_up())
+            self.server.spawn(self._handle, message, time.monotonic(), self.pool.line_up())
 
     def _prepare(self, message: Message, delivery: Delivery) -> Settlement:
         message.app, message.plan = self.plan.app, self.plan
@@ -269,7 +262,7 @@ class _Gathering:
     """Messages that become a batch."""
 
     def __init__(self) -> None:
-        self.since = anyio.current_time()
+        self.since = time.monotonic()
         self.messages: list[Message] = []
         self.full: anyio.Event | None = None
         self.place: Place | None = None  # in the line for a worker
@@ -295,7 +288,7 @@ class BatchConsumer(Consumer):
             return
         batch = self._gathering
         if not batch.messages:
-            batch.since = anyio.current_time()
+            batch.since = time.monotonic()
         batch.messages.append(message)
         if len(batch.messages) == 1:
             self.server.spawn(self._collect, batch)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
 
@@ -54,6 +53,26 @@ class Place:
         self.granted = granted
         if self._event is not None:
             self._event.set()
+
+
+class Held:
+    """The block in which a task has a worker. No generator, which would cost several times as much.
+
+    Args:
+        pool: whose worker it is.
+    """
+
+    __slots__ = ("_pool", "_token")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._token: Token[frozenset[Pool]]
+
+    def __enter__(self) -> None:
+        self._token = _held.set(_held.get() | {self._pool})
+
+    def __exit__(self, *exc_info: object) -> None:
+        _held.reset(self._token)
 
 
 class Pool:
@@ -135,14 +154,9 @@ class Pool:
         while self._waiting:
             self._waiting.popleft().decide(granted=False)
 
-    @contextmanager
-    def held(self) -> Generator[None]:
+    def held(self) -> Held:
         """Mark this task as one that has a worker, so that calls that it makes in process need no second one."""
-        token = _held.set(_held.get() | {self})
-        try:
-            yield
-        finally:
-            _held.reset(token)
+        return Held(self)
 
     @property
     def is_held(self) -> bool:

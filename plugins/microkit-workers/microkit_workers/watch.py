@@ -57,7 +57,7 @@ class Watch:
         self._scope.cancel()
 
     def _look(self) -> None:
-        now = anyio.current_time()
+        now = time.monotonic()
         for each in self._consumers.running.values():
             if not each.warned and now - each.since > self._timeout * _NEAR:
                 each.warned = True

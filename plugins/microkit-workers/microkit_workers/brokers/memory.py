@@ -153,6 +153,7 @@ class MemoryDelivery:
     """One message on its way."""
 
     __slots__ = ("consumer", "delivered_at", "entry", "generation", "settled")
+    acks_at_once = True
 
     def __init__(self, consumer: Consumer, entry: Entry) -> None:
         self.consumer = consumer
