@@ -18,7 +18,7 @@ PYPROJECTS := pyproject.toml $(PLUGINS:%=%/pyproject.toml)
 EDITABLES := -e ".[fast,trio]" $(PLUGINS:%=-e %)
 GROUPS := --group dev $(PLUGINS:%=--group %/pyproject.toml:test)
 
-.PHONY: setup demo test bench lint format alone dist
+.PHONY: setup servers demo test bench lint format alone dist
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP) $(NODE_STAMP)
@@ -43,6 +43,8 @@ $(NODE_STAMP): tests/pyodide/package.json $(STAMP)
 # Servers such as Redis, by the system's packages; where that cannot be, their tests are skipped.
 $(SERVERS_STAMP): tests/install_servers.py $(STAMP)
 	@if $(BIN)/python tests/install_servers.py; then touch $@; fi
+
+servers: $(SERVERS_STAMP)
 
 demo: setup
 	@cd examples/tour && ../../$(BIN)/python demo.py

@@ -40,13 +40,13 @@ def amqp_rpc_task(arg1, arg2, *args, **kwargs):
 # The service that is called; here it is this one.
 @inject(service_rpc=RPCProxyProvider("my_service"))
 def amqp_rpc_caller(reference, service_rpc):
-    print("Targets:", service_rpc.targets, flush=True)
-    print("Info:", service_rpc.amqp_rpc_task.info, flush=True)
+    print(f"Targets: {service_rpc.targets}", flush=True)
+    print(f"Info: {service_rpc.amqp_rpc_task.info}", flush=True)
     async_response = service_rpc.amqp_rpc_task.call_async("argument1", "argument2", "additional_arg", and_kwargs="too")
-    print("This is an async response future", async_response.done(), flush=True)
+    print(f"This is an async response future {async_response.done()}", flush=True)
     response = service_rpc.amqp_rpc_task("argument3", "argument4")
-    print("Sync Response:", response, flush=True)
-    print("Async Response result will lock until response:", async_response.result(timeout=None), flush=True)
+    print(f"Sync Response: {response}", flush=True)
+    print(f"Async Response result will lock until response: {async_response.result(timeout=None)}", flush=True)
 
 
 @inject(producer=Producer("my_exchange"))

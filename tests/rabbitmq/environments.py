@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -30,18 +31,22 @@ def environment(name: str, root: Path) -> Path:
         name: of the peer.
         root: where environments are kept, unless PEERS_OF_TESTS says.
     """
-    root = Path(os.environ.get("PEERS_OF_TESTS") or root)
-    folder = root / f".venv-{name}"
-    if not (folder / ".complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        python = folder / "bin" / "python"
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS[name]]
-        for command in ([sys.executable, "-m", "venv", folder], install):
-            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-            if done.returncode:
-                missing(f"an environment with {REQUIREMENTS[name][0]}", f"it could not be made:\n{done.stderr[-500:]}")
-        (folder / ".complete").touch()
+    folder = Path(os.environ.get("PEERS_OF_TESTS") or root) / f".venv-{name}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests of one and all distributions may want it at the same time
+        if not (folder / ".complete").exists():
+            _make(folder, REQUIREMENTS[name])
     return folder / "bin"
+
+
+def _make(folder: Path, requirements: list[str]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    for command in ([sys.executable, "-m", "venv", folder], install):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            missing(f"an environment with {requirements[0]}", f"it could not be made:\n{done.stderr[-500:]}")
+    (folder / ".complete").touch()
 
 
 @contextmanager

@@ -37,6 +37,7 @@ async def test_nothing_that_listens_is_told_with_host_port_vhost_and_remedy(
     anyio_backend: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     (port,) = free_ports(1)
+    caplog.set_level("WARNING", "microkit.amqp")  # an application before may have set that of all
     text = await _refused(f"amqp://user:{SECRET}@127.0.0.1:{port}/shop", connect_attempts=2)
     assert f"127.0.0.1:{port}, vhost 'shop'" in text
     assert "after 2 attempts: nothing listens there. Start RabbitMQ" in text

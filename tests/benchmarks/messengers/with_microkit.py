@@ -9,8 +9,8 @@ import microkit_amqp.plugin
 import microkit_workers.plugin
 from microkit import App, Event
 from microkit.broker import OutgoingMessage, QueueSpec
-from microkit_amqp import AmqpBroker, AmqpRpcClient
-from microkit_workers import BrokerProcedure
+from microkit_amqp import AmqpBroker
+from microkit_workers import BrokerProcedure, RpcClient
 
 QUEUE = "orders"
 
@@ -62,7 +62,7 @@ def serve():
 
 async def call():
     called = Called()
-    async with AmqpRpcClient(URL, timeout=30) as rpc:
+    async with RpcClient(URL, timeout=30) as rpc:
         await called.at_once(lambda number: rpc.shop.total(id=number))
         called.tell()
 
