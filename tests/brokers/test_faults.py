@@ -87,8 +87,7 @@ def test_a_killed_broker_loses_nothing(tmp_path: Path, service: Callable[..., Pr
     with private_rabbit(tmp_path / "node") as rabbit:
         url = f"amqp://guest:guest@127.0.0.1:{rabbit.port}/"
         declare(url)
-        # RabbitMQ has confirmed messages on its disk, but what it knows of a new queue only some seconds later.
-        rabbit.ctl("eval", "mnesia:sync_log().")
+        rabbit.write_declarations()
         fill(url)
         program = service(ASYNC, at=url)
         program.until(lambda: len(program.of("done")) >= 200)

@@ -144,6 +144,11 @@ class Rabbit:
     def queue(self, vhost: str, name: str) -> dict[str, Any]:
         return self.api("GET", f"queues/{vhost}/{name}")
 
+    def write_declarations(self) -> None:
+        """Have it write to its disk what it knows of queues, which it does only some seconds after their declaration:
+        by Mnesia that they exist, by tables of the raft library which of them to start."""
+        self.ctl("eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].")
+
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl."""
         done = subprocess.run(
