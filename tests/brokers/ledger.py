@@ -18,12 +18,13 @@ QUEUE = "shop.order__svc.handle"
 ALL = {f"m{number}" for number in range(COUNT)}
 
 
-def fill(url: str, special: Mapping[str, str] | None = None) -> None:
+def fill(url: str, special: Mapping[str, str] | None = None, count: int = COUNT) -> None:
     """Publish all messages; each is confirmed.
 
     Args:
         url: of the broker.
         special: ids to payloads; those of the others are `good`.
+        count: of messages.
     """
     payloads = special or {}
 
@@ -38,7 +39,7 @@ def fill(url: str, special: Mapping[str, str] | None = None) -> None:
                 await broker.send(QUEUE, OutgoingMessage(body, message_id=id))
 
         async with anyio.create_task_group() as tasks:
-            for number in range(COUNT):
+            for number in range(count):
                 tasks.start_soon(publish, f"m{number}")
         await broker.close()
 

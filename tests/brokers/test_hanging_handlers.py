@@ -105,3 +105,33 @@ def test_without_a_deadline_the_others_go_on_and_the_stop_gives_their_messages_b
     assert program.of("done") == dict.fromkeys(ALL, 1)
     assert program.of("hang") == dict.fromkeys(HANGING, 1)
     assert left(url) == (0, [])
+
+
+BUSY = """
+workers = {"broker": os.environ["BROKER"]}
+app = App(name="svc", settings={"workers": workers, "amqp": {"heartbeat": 1}})
+context = RunnerContext([], "MODE", 2)
+
+@context.on(Event("shop", "order"))
+def handle(payload: str, message: Message):
+    note("begun", message.message_id)
+    time.sleep(4)
+    note("done", message.message_id)
+
+app.include(context)
+"""
+
+
+@pytest.mark.feature("F002-49")
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_heartbeats_go_on_while_all_workers_are_busy(service: Callable[..., Program], url: str, mode: str) -> None:
+    program = service(BUSY.replace("MODE", mode))
+    program.until(lambda: "consuming" in program.output)
+    fill(url, count=2)
+    program.until(lambda: len(program.of("begun")) == 2)
+    # RabbitMQ gives up on a connection after two intervals of one second.
+    program.until(lambda: len(program.of("done")) == 2)
+    assert program.stop() == 0
+    assert program.of("done").total() == 2
+    assert "lost" not in program.output
+    assert left(url) == (0, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from microkit.cli import main
 from microkit_workers.brokers import SqliteBroker
 
 PATIENCE = 30.0
+WORKERS = 10  # of an application without contexts
 
 
 class Program:
@@ -402,3 +404,30 @@ def test_dead_letters_that_cannot_be_read_are_one_paragraph(
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.feature("FX-09")
+@pytest.mark.guarantee("G8")
+def test_a_thousand_messages_wait_while_the_disk_is_full(start: Start, tmp_path: Path) -> None:
+    program = start("""
+        @app.on(Event("a", "b"))
+        async def handle(payload: int):
+            note("done", payload)
+            await anyio.sleep(0.005)
+
+        import anyio
+    """)
+    program.wait_for(lambda _: "consuming" in program.output)
+    publish(tmp_path, *map(str, range(1000)))
+    program.wait_for(lambda log: len(log) >= 300)
+    # As if the disk were full: no file may grow beyond that, which is far more than the log needs.
+    before = resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (65_536, resource.RLIM_INFINITY))
+    program.wait_for(lambda _: "the message broker cannot work" in program.output)
+    held = len(program.log)
+    time.sleep(1.5)  # longer than the lease: what is in its hands comes again
+    assert len(program.log) - held <= WORKERS
+    resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, before)
+    program.wait_for(lambda log: len({payload for _, payload in log}) == 1000)
+    assert program.stop() == 0
+    assert len(program.log) - 1000 <= WORKERS
+    assert dead(tmp_path) == []
