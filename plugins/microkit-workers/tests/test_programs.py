@@ -45,7 +45,9 @@ class Program:
     @property
     def log(self) -> list[list[str]]:
         path = self.folder / "log"
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        # The program goes on writing: what follows the last newline may be half a line.
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        return [line.split() for line in whole.splitlines()]
 
     @property
     def output(self) -> str:
