@@ -59,13 +59,12 @@ class QueueMeasure:
         except Exception as exc:  # the connection is lost, of which the broker tells
             _logger.debug("the queue %s cannot be measured: %s", queue, exc)
             return
-        known = self._dead.get(queue, 0)
-        if state.dead > known:
+        known = self._dead.get(queue)
+        if state.dead > (known or 0):
+            # What is there at the first look may be old.
+            more = "" if known is None else f", {state.dead - known} more than before"
             _logger.warning(
-                "dead letters of %s: %d, %d more than before; `microkit dead-letters` lists them with reasons",
-                queue,
-                state.dead,
-                state.dead - known,
+                "dead letters of %s: %d%s; `microkit dead-letters` lists them with reasons", queue, state.dead, more
             )
         self._dead[queue] = state.dead
         for observer in self._app.observers:
