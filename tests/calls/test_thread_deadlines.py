@@ -68,7 +68,7 @@ async def test_a_call_ends_at_its_deadline_although_its_thread_does_not(
     @app.on(Procedure("a.b"), timeout=0.1)
     def hang(name: str, held: Annotated[str, Depends(resource)]) -> None:
         began.append(name)
-        gate.wait(60)
+        gate.wait(30)
         log.append("ended")
 
     async with app.started():
@@ -94,7 +94,7 @@ async def test_threads_that_are_left_behind_keep_their_places(app: App, gate: th
     @app.on(Procedure("a.b"), timeout=0.1)
     def hang(name: str) -> None:
         began.append(name)
-        gate.wait(60)
+        gate.wait(30)
 
     limiter = anyio.to_thread.current_default_thread_limiter()
     before, limiter.total_tokens = limiter.total_tokens, 2
@@ -123,7 +123,7 @@ async def test_a_cancellation_waits_for_the_thread_as_without_a_deadline(
     @app.on(Procedure("a.b"), timeout=60)
     def hang() -> None:
         log.append("began")
-        gate.wait(60)
+        gate.wait(30)
         log.append("ended")
 
     async def cancel(scope: anyio.CancelScope) -> None:
