@@ -92,7 +92,7 @@ class Exchange:
     async def run(self) -> Exchange:
         """Run it to its end; an exception of the application is kept in `error`."""
         try:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await self.app(self.scope, self._receive, self._send)
         except Exception as exc:
             self.error = exc
@@ -173,7 +173,7 @@ class Socket:
     async def run(self) -> Socket:
         """Run it to its end; an exception of the application is kept in `error`."""
         try:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await self.app(self.scope, self._app_receives.receive, self._send)
         except Exception as exc:
             self.error = exc
@@ -204,11 +204,16 @@ class Socket:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that the application sends makes `condition` true."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not condition():
                 assert not self.done.is_set(), (self.sent, self.error)
                 self._news = anyio.Event()
                 await self._news.wait()
+
+    @property
+    def untaken(self) -> int:
+        """How many events the application has not taken yet."""
+        return self._app_receives.statistics().current_buffer_used
 
     @property
     def accepted(self) -> bool:

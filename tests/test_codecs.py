@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from microkit import App, Request
 from microkit.codecs import JSON_LIBRARY, MAX_DEPTH, _stdlib_dumps, _stdlib_loads, is_json, json_dumps, json_loads
+from tests.properties import STEADY
 
 BOTH = pytest.mark.parametrize("loads", [json_loads, _stdlib_loads], ids=["installed", "stdlib"])
 _numbers = st.one_of(
@@ -50,6 +51,7 @@ def test_these_tests_compare_two_libraries() -> None:
 
 
 @pytest.mark.feature("F004-21")
+@STEADY
 @given(st.one_of(_documents.map(lambda value: json.dumps(value).encode()), st.binary(), st.text().map(str.encode)))
 @example(b"1e999")
 @example(b'"\\ud800"')
@@ -60,6 +62,7 @@ def test_both_libraries_read_the_same(data: bytes) -> None:
 
 
 @pytest.mark.feature("F004-21")
+@STEADY
 @given(_documents.map(lambda value: json.dumps(value, ensure_ascii=False)), st.data())
 def test_both_libraries_refuse_the_same_damage(text: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text)))
@@ -136,6 +139,7 @@ _values = st.recursive(
 
 
 @pytest.mark.feature("F004-21")
+@STEADY
 @given(_values)
 @example(Point(float("nan"), frozenset({"a"})))
 @example({"deep": [Point(float("inf"))]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -40,6 +41,7 @@ class Site:
         info.mkdir()
         (info / "entry_points.txt").write_text(f"[microkit]\n{name} = {module}\n")
         (self.folder / f"{module}.py").write_text(textwrap.dedent(source).replace("{0}", name))
+        importlib.invalidate_caches()  # the clock of the file system is coarse: its folder may look unchanged
 
     def load(self, *, tolerant: bool = False, **selection: Any) -> PluginManager:
         manager = PluginManager(tolerant=tolerant)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from microkit.errors import SettingsError
 from microkit.settings import KernelSettings, SettingsSpec, find_project_table, load_settings
+from tests.properties import STEADY
 
 
 class Level(Enum):
@@ -201,6 +202,7 @@ def test_a_native_value_of_the_wrong_type_is_refused(key: str, value: object) ->
         _load(Kinds, code={"it": {key: value}})
 
 
+@STEADY
 @given(st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_characters="\0")))
 def test_any_text_is_a_value_or_a_settings_error(text: str) -> None:
     for key in Kinds.__dataclass_fields__:

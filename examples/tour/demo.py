@@ -32,7 +32,7 @@ def free_port() -> int:
 
 def request(port: int, method: str, path: str, body: Any = None) -> str:
     """One HTTP request over a socket of its own; the status and the body as text."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         headers = {"content-type": "application/json"} if body is not None else {}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -50,7 +50,7 @@ def chat(port: int, *messages: str) -> list[str]:
     with connect(f"ws://127.0.0.1:{port}/chat", proxy=None) as ws:
         for message in messages:
             ws.send(message)
-            answers.append(str(ws.recv(timeout=10)))
+            answers.append(str(ws.recv(timeout=30)))
     return answers
 
 
@@ -88,7 +88,7 @@ async def drive(port: int) -> None:
     for payload in ({"item": "cup"}, {"item": "gold"}):
         await broker.publish("web", "order_wanted", OutgoingMessage(json.dumps(payload).encode()))
     queue = "web.order_wanted__shop.create_order"
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while (state := await broker.state(queue)).ready or state.unsettled:  # noqa: ASYNC110 - nothing tells of it
             await anyio.sleep(0.01)
     async for letter in broker.dead_letters(queue):

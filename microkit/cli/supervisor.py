@@ -137,6 +137,7 @@ class Supervisor:
 
     async def _live(self, index: int) -> _Child:
         """Start a child and return when it has ended."""
+        change = self._change
         ours, theirs = socket.socketpair()
         with ours:
             ours.setblocking(False)
@@ -146,6 +147,9 @@ class Supervisor:
                 group.start_soon(self._listen, child, ours)
                 if self._stopping.is_set():
                     child.process.terminate()
+                elif change is not self._change:  # it may have read the source before, and was not here to be replaced
+                    child.replaced = True
+                    group.start_soon(_replace, child)
                 await child.process.wait()
                 group.cancel_scope.cancel()
         return child

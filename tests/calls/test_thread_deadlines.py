@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -32,7 +31,7 @@ def gate() -> Iterator[threading.Event]:
 @pytest.fixture
 def until() -> Callable[[Callable[[], Any]], Any]:
     async def wait(condition: Callable[[], Any]) -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not condition():  # noqa: ASYNC110
                 await anyio.sleep(0.005)
 
@@ -47,10 +46,17 @@ async def status_of(app: App, *args: Any) -> StatusCode:
     return StatusCode.OK
 
 
+async def late_in_its_thread(app: App, began: list[str], name: str) -> None:
+    """Call until the deadline has passed in a thread: on a machine that stands still, it may pass before one begins."""
+    while name not in began:
+        assert await status_of(app, name) is StatusCode.DEADLINE_EXCEEDED
+
+
 async def test_a_call_ends_at_its_deadline_although_its_thread_does_not(
     app: App, gate: threading.Event, until: Any
 ) -> None:
     log: list[str] = []
+    began: list[str] = []
 
     def resource() -> Iterator[str]:
         try:
@@ -60,17 +66,16 @@ async def test_a_call_ends_at_its_deadline_although_its_thread_does_not(
             raise
 
     @app.on(Procedure("a.b"), timeout=0.1)
-    def hang(held: Annotated[str, Depends(resource)]) -> None:
-        gate.wait(20)
+    def hang(name: str, held: Annotated[str, Depends(resource)]) -> None:
+        began.append(name)
+        gate.wait(30)
         log.append("ended")
 
     async with app.started():
-        began = time.monotonic()
-        assert await status_of(app) is StatusCode.DEADLINE_EXCEEDED
-        assert time.monotonic() - began < 5
-        assert log == ["DEADLINE_EXCEEDED"]
+        await late_in_its_thread(app, began, "a")
+        assert set(log) == {"DEADLINE_EXCEEDED"}
         gate.set()
-        await until(lambda: log == ["DEADLINE_EXCEEDED", "ended"])
+        await until(lambda: log.count("ended") == len(began))
 
 
 async def test_results_and_errors_come_through_within_the_deadline(app: App) -> None:
@@ -89,35 +94,45 @@ async def test_threads_that_are_left_behind_keep_their_places(app: App, gate: th
     @app.on(Procedure("a.b"), timeout=0.1)
     def hang(name: str) -> None:
         began.append(name)
-        gate.wait(20)
+        gate.wait(30)
 
     limiter = anyio.to_thread.current_default_thread_limiter()
     before, limiter.total_tokens = limiter.total_tokens, 2
     try:
         async with app.started():
-            for name in ("a", "b", "c"):
-                assert await status_of(app, name) is StatusCode.DEADLINE_EXCEEDED
+            for name in "ab":
+                await late_in_its_thread(app, began, name)
+            assert await status_of(app, "c") is StatusCode.DEADLINE_EXCEEDED
             assert began == ["a", "b"]
             assert limiter.borrowed_tokens == 2
             gate.set()
             await until(lambda: limiter.borrowed_tokens == 0)
-            assert await status_of(app, "d") is StatusCode.OK
+            while await status_of(app, "d") is not StatusCode.OK:
+                await until(lambda: limiter.borrowed_tokens == 0)
             assert limiter.borrowed_tokens == 0
     finally:
         limiter.total_tokens = before
-    assert began == ["a", "b", "d"]
+    assert (began[:2], set(began[2:])) == (["a", "b"], {"d"})
 
 
-async def test_a_cancellation_waits_for_the_thread_as_without_a_deadline(app: App, gate: threading.Event) -> None:
+async def test_a_cancellation_waits_for_the_thread_as_without_a_deadline(
+    app: App, gate: threading.Event, until: Any
+) -> None:
     log: list[str] = []
 
-    @app.on(Procedure("a.b"), timeout=20)
+    @app.on(Procedure("a.b"), timeout=60)
     def hang() -> None:
-        gate.wait(20)
+        log.append("began")
+        gate.wait(30)
         log.append("ended")
 
-    async with app.started():
-        with anyio.move_on_after(0.1):
-            threading.Timer(0.3, gate.set).start()
+    async def cancel(scope: anyio.CancelScope) -> None:
+        await until(lambda: log == ["began"])
+        scope.cancel()
+        threading.Timer(0.3, gate.set).start()
+
+    async with app.started(), anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(cancel, scope)
             await app.call("a.b")
-        assert log == ["ended"]
+        assert log == ["began", "ended"]

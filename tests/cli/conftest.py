@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import textwrap
@@ -47,6 +48,7 @@ class Project:
     def write(self, name: str, source: str) -> Path:
         path = self.folder / name
         path.write_text(textwrap.dedent(source))
+        importlib.invalidate_caches()  # the clock of the file system is coarse: its folder may look unchanged
         return path
 
     def install(self, name: str, source: str, version: str = "1.2.3") -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microkit import App, Depends, NotFound, Provider, Request, inject
+from tests.properties import STEADY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.guarantee("G5"), pytest.mark.feature("F001-23")]
 
@@ -185,7 +186,11 @@ class World:
 
 
 @given(graphs(), st.sampled_from(["ok", "raise", "cancel"]), st.integers(0, 6))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    STEADY,
+    max_examples=60,
+    suppress_health_check=[*STEADY.suppress_health_check, HealthCheck.function_scoped_fixture],
+)
 async def test_everything_entered_is_left_once_in_reverse(items: list[Item], outcome: str, choice: int) -> None:
     stops = [n for n, item in enumerate(items) if item.kind in SUSPENDS and not item.app]
     world = World(items, outcome, [*stops, HANDLER][choice % (len(stops) + 1)])

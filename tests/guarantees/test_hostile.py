@@ -265,7 +265,7 @@ async def test_a_startup_hook_can_call_the_application(app: App, log: list[str])
     async def down() -> None:
         log.append(await app.call("cache.warm"))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with app.started():
             pass
     assert log == ["scope committed", "warm"] * 2

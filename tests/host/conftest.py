@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Program:
@@ -28,10 +28,16 @@ class Program:
         command: arguments of the interpreter.
         folder: where it runs.
         environ: variables beside those of the tests.
+
+    Attributes:
+        lines: of both streams. Each has a reader of its own, so only lines of the same stream are in order.
+        printed: lines of the output.
+        errors: lines of the error stream.
     """
 
     def __init__(self, command: list[str], folder: Path, environ: dict[str, str]) -> None:
         self.lines: list[str] = []
+        self.printed: list[str] = []
         self.errors: list[str] = []
         self._more = threading.Condition()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MICROKIT_")}
@@ -46,7 +52,7 @@ class Program:
         )
         self._readers = [
             threading.Thread(target=self._read, args=(stream, own), daemon=True)
-            for stream, own in ((self.process.stdout, []), (self.process.stderr, self.errors))
+            for stream, own in ((self.process.stdout, self.printed), (self.process.stderr, self.errors))
         ]
         for reader in self._readers:
             reader.start()

@@ -73,7 +73,7 @@ def application(plugin: AsyncioOnly) -> App:
 async def serve(host: Host) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(host.serve)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await host.opened.wait()
         host.stop()
 

@@ -17,6 +17,13 @@ async def version() -> int:
 """
 
 
+def _save(path: Path, source: str) -> None:
+    """Replace a file as editors do: whoever looks in the middle of it does not find an empty one."""
+    new = path.with_suffix(".new")
+    new.write_text(source)
+    new.replace(path)
+
+
 @pytest.mark.feature("F003-09")
 @pytest.mark.parametrize("watcher", ["polling", "watchfiles"])
 def test_a_change_restarts_the_application_on_the_same_port(start: Any, tmp_path: Path, watcher: str) -> None:
@@ -29,13 +36,13 @@ def test_a_change_restarts_the_application_on_the_same_port(start: Any, tmp_path
     program = start(APP.format(version=1), "--reload")
     port = program.port
     assert program.json("/") == 1
-    app.write_text(APP.format(version=22))
+    _save(app, APP.format(version=22))
     program.line("listens on", 2)
     assert program.json("/") == 22
-    app.write_text(APP.format(version="(3"))
+    _save(app, APP.format(version="(3"))
     program.line("SyntaxError")
     program.line("waiting for a change")
-    app.write_text(APP.format(version=4444))
+    _save(app, APP.format(version=4444))
     # The socket was open all the time: this request waits for the new process.
     assert program.json("/") == 4444
     program.line(rf"listens on http://127\.0\.0\.1:{port}", 3)
@@ -47,7 +54,7 @@ def test_an_application_that_is_broken_at_first_waits_for_its_correction(start: 
     program = start(APP.format(version="("), "--reload", "--reload-dir", str(tmp_path))
     program.line(r"SyntaxError.*app\.py:7")
     program.line("waiting for a change")
-    (tmp_path / "app.py").write_text(APP.format(version=2))
+    _save(tmp_path / "app.py", APP.format(version=2))
     assert program.json("/") == 2
     assert program.stop() == 0
 

@@ -154,7 +154,7 @@ async def test_stopping_waits_for_a_running_tick_and_fires_no_more() -> None:
 
 
 async def test_timers_that_were_never_started_can_be_stopped() -> None:
-    with anyio.fail_after(5.0):
+    with anyio.fail_after(60):
         await Timers().stop(1.0)
 
 

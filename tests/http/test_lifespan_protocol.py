@@ -39,7 +39,7 @@ class Lifespan:
         """Send `lifespan.<kind>` and wait for the answer."""
         self._news = anyio.Event()
         self._give.send_nowait({"type": f"lifespan.{kind}"})
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await self._news.wait()
         return self.sent[-1]
 

@@ -32,7 +32,7 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 def run(source: str) -> subprocess.CompletedProcess[str]:
     """Run a program that cannot see any optional library."""
     program = HIDE + textwrap.dedent(source)
-    return subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=120)
 
 
 def test_http_rpc_sockets_messages_and_timers_work() -> None:

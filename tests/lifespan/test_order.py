@@ -227,7 +227,7 @@ async def test_shutdown_waits_for_background_work_until_its_deadline() -> None:
         finally:
             done.append("cancelled")
 
-    app = App(plugins=[], discover=False, settings={"app": {"shutdown_timeout": 0.05, "log_level": "ERROR"}})
+    app = App(plugins=[], discover=False, settings={"app": {"shutdown_timeout": 0.3, "log_level": "ERROR"}})
 
     @app.get("/quick")
     async def start_quick(tasks: BackgroundTasks) -> None:

@@ -178,7 +178,7 @@ def build(scenario: Scenario, run: Run, bind: Callable[[App], Callable[..., Any]
     Args:
         bind: gives the decorator that binds the handler.
     """
-    app = App(plugins=[], discover=False, settings={"app": {"teardown_timeout": 5.0, "log_level": "CRITICAL"}})
+    app = App(plugins=[], discover=False, settings={"app": {"teardown_timeout": 60.0, "log_level": "CRITICAL"}})
     for number, layer in enumerate(scenario.layers):
         app.add_middleware(_middleware(run, f"layer{number}", layer))
     below: Any = None

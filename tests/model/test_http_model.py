@@ -7,15 +7,16 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 
 from microkit.errors import StreamAborted
+from tests.properties import STEADY
 
 from .scenario import Run, Scenario, build, scenarios
 
 pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G5"), pytest.mark.guarantee("G12")]
 
-MODEL = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MODEL = settings(STEADY, max_examples=150)
 
 
 async def play(scenario: Scenario, run: Run) -> bool:

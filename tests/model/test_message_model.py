@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from microkit import Event, Message, StatusCode
 from microkit.dispatch import handle_message
 from microkit.settlement import Settlement, State, default_policy
+from tests.properties import STEADY
 
 from .scenario import Run, Scenario, build, scenarios
 
 pytestmark = [pytest.mark.guarantee("G5"), pytest.mark.guarantee("G8"), pytest.mark.guarantee("G12")]
 
-MODEL = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MODEL = settings(STEADY, max_examples=150)
 
 
 @dataclass

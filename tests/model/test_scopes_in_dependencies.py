@@ -165,13 +165,15 @@ async def test_a_teardown_that_hangs_is_cut(how: str) -> None:
     @app.get("/")
     async def root(other: str = Depends(other), stuck: str = Depends(stuck)) -> str:
         if how == "cancelled":
+            scope.cancel()
             await anyio.sleep_forever()
         return "done"
 
     sent: list[dict[str, Any]] = []
+    scope = anyio.CancelScope()
     async with app.started():
         if how == "cancelled":
-            with anyio.move_on_after(0.02):
+            with scope:
                 sent = await ask(app, "/")
             assert sent == []
         else:
@@ -195,18 +197,19 @@ async def test_a_teardown_with_scopes_of_its_own_is_bounded(outer: str, hangs: s
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.sleep_forever)
             yield "grouped"
-            await anyio.sleep(10 if hangs == "in its task group" else 0.001)
+            await anyio.sleep(60 if hangs == "in its task group" else 0.001)
             group.cancel_scope.cancel()
-        await anyio.sleep(10 if hangs == "after its task group" else 0.001)
+        await anyio.sleep(60 if hangs == "after its task group" else 0.001)
         log.append("grouped left")
 
-    app = App(plugins=[], discover=False, settings={"app": {"teardown_timeout": 0.05, "log_level": "CRITICAL"}})
+    patience = 30.0 if hangs == "nowhere" else 0.05
+    app = App(plugins=[], discover=False, settings={"app": {"teardown_timeout": patience, "log_level": "CRITICAL"}})
 
     @app.get("/")
     async def root(first: str = Depends(first), grouped: str = Depends(grouped)) -> str:
         return "done"
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with app.started():
             if outer == "no scope":
                 sent = await in_a_task_without_scopes(app)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microkit import App, Request, Router
+from tests.properties import STEADY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("F001-44")]
 
@@ -130,6 +131,7 @@ async def _echo(request: Request) -> Any:
 _SEEN: list[Any] = []
 
 
+@STEADY
 @given(
     st.one_of(
         st.tuples(st.just("one"), st.text()),

@@ -63,10 +63,13 @@ async def test_what_is_read_ahead_of_a_busy_handler_is_bounded_and_complete(app:
     seen.leave()
     async with anyio.create_task_group() as group:
         group.start_soon(seen.run)
-        await anyio.sleep(0.3)
-        taken = seen.taken
+        taken = 0
+        with anyio.fail_after(60):
+            while seen.taken <= 2 or seen.taken > taken:  # the handshake, the first message, what is read ahead
+                taken = seen.taken
+                await anyio.sleep(0.2)
         resume.set()
-    assert 2 < taken < 30  # the handshake, the first message, and what was read ahead
+    assert taken < 30
     assert got == [str(number) for number in range(100)]
     assert (seen.most, seen.error) == (1, None)
 
@@ -116,7 +119,9 @@ async def test_a_receive_that_is_given_up_loses_no_message(app: App) -> None:
         for number in range(20):
             seen.say(str(number))
             await anyio.sleep(0.013)
-        await anyio.sleep(0.1)
+        with anyio.fail_after(60):
+            while len(got) < 20:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
         seen.leave()
     assert got == [str(number) for number in range(20)]
     assert (seen.most, seen.error) == (1, None)
@@ -140,7 +145,7 @@ async def test_a_handler_that_only_sends_ends_with_its_client(app: App) -> None:
         group.start_soon(seen.run)
         await seen.until(lambda: len(seen.sent) > 3)
         seen.leave()
-        with anyio.fail_after(2):
+        with anyio.fail_after(60):
             await seen.done.wait()
     assert (ended, seen.error) == (["cancelled"], None)
 
@@ -164,11 +169,9 @@ async def test_a_client_that_leaves_is_noticed_after_a_receive_was_given_up(app:
         group.start_soon(seen.run)
         await seen.until(lambda: seen.messages == ["busy"])
         seen.leave()
-        with anyio.move_on_after(1):
+        with anyio.fail_after(60):
             await seen.done.wait()
-        assert ended == ["cancelled"]
-        group.cancel_scope.cancel()
-    assert seen.error is None
+    assert (ended, seen.error) == (["cancelled"], None)
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -197,7 +200,7 @@ async def test_a_client_that_is_gone_when_it_is_told_of_its_big_message_is_no_er
     seen.say("x" * 11)
     async with anyio.create_task_group() as group:
         group.start_soon(seen.run)
-        with anyio.fail_after(2):
+        with anyio.fail_after(60):
             await seen.done.wait()
     assert seen.error is None
     assert ended == (["ended"] if busy else ["closed 1009", "ended"])

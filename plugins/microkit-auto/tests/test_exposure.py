@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import microkit
@@ -368,7 +368,7 @@ _bodies = st.dictionaries(_names_of_members, st.sampled_from(sorted(_FORMS)), ma
 
 
 @pytest.mark.feature("F004-04")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_bodies, st.booleans()), min_size=1, max_size=3), st.booleans())
 def test_exactly_the_handlers_that_were_written_are_reachable(
     layers: list[tuple[dict[str, str], bool]], root: bool

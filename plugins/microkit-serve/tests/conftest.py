@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 APP = Path(__file__).with_name("served.py")
 
 

@@ -10,11 +10,7 @@ import anyio.lowlevel
 
 from microkit import App, BackgroundTasks, Depends, Request, StreamingResponse, WebSocket
 
-app = App(
-    settings={
-        "app": {"max_body_size": 1000, "max_websocket_message": 1000, "body_timeout": 0.3},
-    }
-)
+app = App(settings={"app": {"max_body_size": 1000, "max_websocket_message": 1000}})
 
 
 async def transaction() -> AsyncIterator[str]:

@@ -17,7 +17,7 @@ PROGRAMS = {
 
 
 def _get(program: Any) -> int:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=15)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=60)) as connection:
         connection.request("GET", "/")
         return connection.getresponse().status
 

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microkit import Converter
@@ -135,6 +135,7 @@ def test_all_mixtures_of_twins_cost_the_size_of_the_table_at_most(depth: int) ->
 _PARTS = st.lists(st.sampled_from("ab*"), min_size=1, max_size=7)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may stand still
 @given(
     st.lists(_PARTS, min_size=1, max_size=25, unique_by=tuple), st.lists(st.sampled_from("abc"), min_size=1, max_size=8)
 )

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microkit import App, Converter, Reply, Request, RouterSpec, RoutingError, hookimpl
@@ -31,6 +31,8 @@ class RouterSuite(ConformanceSuite):
 
     spec: ClassVar[RouterSpec]
     max_examples: ClassVar[int] = 300
+    # A machine may be slow, or stand still for a moment.
+    _steady = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
     def table(self, *rows: tuple[str, str], converters: Iterable[Converter] = ()) -> Matcher:
         """A matcher whose targets are `METHOD pattern`."""
@@ -226,7 +228,7 @@ class RouterSuite(ConformanceSuite):
 
     def test_random_tables_match_as_the_rules_say(self) -> None:
         # Made anew for each subclass: hypothesis takes one test function for one test.
-        @settings(max_examples=self.max_examples, deadline=None, database=None)
+        @settings(self._steady, max_examples=self.max_examples)
         @given(tables(), st.lists(paths(), min_size=1, max_size=8))
         def check(rows: list[Row], tried: list[list[str]]) -> None:
             table = self.spec.build([row.entry for row in rows])
@@ -238,7 +240,7 @@ class RouterSuite(ConformanceSuite):
         check()
 
     def test_the_order_of_registration_never_matters(self) -> None:
-        @settings(max_examples=self.max_examples, deadline=None, database=None)
+        @settings(self._steady, max_examples=self.max_examples)
         @given(tables(), st.lists(paths(), min_size=1, max_size=8), st.randoms(use_true_random=False))
         def check(rows: list[Row], tried: list[list[str]], random: Any) -> None:
             one = self.spec.build([row.entry for row in rows])
