@@ -145,21 +145,24 @@ class Rabbit:
         return self.api("GET", f"queues/{vhost}/{name}")
 
     def until_consumed(self, vhost: str, names: set[str], patience: float = 120.0) -> None:
-        """Wait until queues have consumers, which it tells some time after they came."""
+        """Wait until queues have consumers."""
         end = time.monotonic() + patience
         while True:
-            queues = self.api("GET", f"queues/{vhost}?columns=name,consumers")
-            if names <= {each["name"] for each in queues if each.get("consumers")}:
+            consumed = set(self.ctl("list_consumers", "--quiet", "--vhost", vhost, "queue_name").split())
+            if names <= consumed:
                 return
-            assert time.monotonic() < end, (names, queues)
-            time.sleep(0.1)
+            assert time.monotonic() < end, (names, consumed)
 
     def until_left(self, vhost: str, name: str, count: int, patience: float = 120.0) -> None:
-        """Wait until a queue has so many messages, unanswered ones included."""
+        """Wait until a quorum queue has so many messages, unanswered ones included.
+
+        Its machine is asked itself: what the management API tells of it is up to ten seconds old.
+        """
+        find = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>))'
+        ask = "{ok, {_, Count}, _} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1)"
         end = time.monotonic() + patience
-        while (found := self.queue(vhost, name).get("messages")) != count:
+        while (found := self.ctl("eval", f"{find}, {ask}, Count.").strip()) != str(count):
             assert time.monotonic() < end, (name, found)
-            time.sleep(0.1)
 
     def write_declarations(self) -> None:
         """Have it write to its disk what it knows of queues, which it does only some seconds after their declaration:
