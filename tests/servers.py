@@ -6,6 +6,7 @@ A server that is not installed skips its tests on a user's machine and fails the
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import time
@@ -31,16 +32,33 @@ def missing(what: str, remedy: str) -> NoReturn:
     pytest.skip(text)
 
 
+# Below the ports that systems take for outgoing connections: none of these comes between choosing one and listening on
+# it, or while a server restarts.
+_PORTS = range(10_000, 32_000)
+_claims: list[socket.socket] = []
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of the loopback interface next to each other that nothing listens on, and that no other tests get.
+
+    For as long as this process lives they are claimed by UDP sockets, which leave their TCP ports free.
+    """
+    while True:
+        first = random.randrange(_PORTS.start, _PORTS.stop - count)
+        ports = list(range(first, first + count))
+        claims: list[socket.socket] = []
+        try:
+            for port in ports:
+                claims.append(socket.socket(type=socket.SOCK_DGRAM))
+                claims[-1].bind(("127.0.0.1", port))
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            for each in claims:
+                each.close()
+        else:
+            _claims.extend(claims)
+            return ports
 
 
 @dataclass(frozen=True)

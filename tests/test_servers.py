@@ -38,8 +38,14 @@ def test_a_server_that_cannot_start_tells_why(tmp_path: Path) -> None:
             pass
 
 
-def test_free_ports_are_different() -> None:
-    assert len(set(free_ports(5))) == 5
+def test_free_ports_are_next_to_each_other_and_given_once() -> None:
+    ports = free_ports(5)
+    assert ports == list(range(ports[0], ports[0] + 5))
+    given = {port for _ in range(50) for port in free_ports(2)}
+    assert len(given) == 100
+    assert not given & set(ports)
+    with socket.create_server(("127.0.0.1", ports[0])):  # free for a server all the same
+        pass
 
 
 def test_what_is_missing_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:

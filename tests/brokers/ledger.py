@@ -72,7 +72,7 @@ def left(url: str) -> tuple[int, list[DeadLetter]]:
     return anyio.run(main)
 
 
-def check(program: Program, url: str, faults: int, *, patience: float = 40.0) -> int:
+def check(program: Program, url: str, faults: int, *, patience: float = 120.0) -> int:
     """Nothing is lost, and no more came twice than the faults allow; how many did."""
     program.until(lambda: program.of("done").keys() >= ALL, patience)
     assert program.stop() == 0, program.output

@@ -65,7 +65,7 @@ class Program:
                 pass
             self.process.wait()
 
-    def stop(self, patience: float = 30.0) -> int:
+    def stop(self, patience: float = 60.0) -> int:
         """End it by SIGTERM; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -77,18 +77,27 @@ class Program:
 
     @property
     def output(self) -> str:
-        return (self.folder / "output").read_text(errors="replace")[-5000:]
+        """The end of what it wrote, for messages."""
+        return self._all[-5000:]
+
+    def says(self, text: str) -> int:
+        """How often a text is in what it wrote."""
+        return self._all.count(text)
+
+    @property
+    def _all(self) -> str:
+        return (self.folder / "output").read_text(errors="replace")
 
     def lines(self) -> list[list[str]]:
-        """The ledger."""
+        """The ledger, without a line that is just being written."""
         path = self.folder / "ledger"
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [line.split() for line in path.read_text().rpartition("\n")[0].splitlines()] if path.exists() else []
 
     def of(self, kind: str) -> Counter[str]:
         """How often each id is in the ledger under a kind."""
         return Counter(line[1] for line in self.lines() if line[0] == kind)
 
-    def until(self, condition: Callable[[], Any], patience: float = 40.0, *, alive: bool = True) -> None:
+    def until(self, condition: Callable[[], Any], patience: float = 120.0, *, alive: bool = True) -> None:
         """Wait until something is so, while it runs."""
         end = time.monotonic() + patience
         while not condition():

@@ -29,7 +29,7 @@ app = App(
     settings={{
         "workers": {{"broker": os.environ["BROKER"], "max_workers": {PREFETCH}, "connect_patience": -1}},
         "amqp": {{"delivery_limit": 3}},
-        "app": {{"shutdown_timeout": 5}},
+        "app": {{"shutdown_timeout": 30}},
     }},
 )
 
@@ -43,7 +43,7 @@ async def handle(payload: str, message: Message):
 """
 
 CHILDREN = """
-app = App(name="svc", settings={"workers": {"broker": os.environ["BROKER"]}, "app": {"shutdown_timeout": 5}})
+app = App(name="svc", settings={"workers": {"broker": os.environ["BROKER"]}, "app": {"shutdown_timeout": 30}})
 context = RunnerContext([], "process", 4)
 
 @context.on(Event("shop", "order"), retry=Backoff(2, 0.05))
@@ -116,9 +116,7 @@ def test_killed_children_lose_nothing_and_poison_is_isolated(service: Callable[.
     killed: set[str] = set()
     for mark in (100, 300, 500):
         program.until(lambda mark=mark: len(program.of("done")) >= mark)
-        pid = next(line[1] for line in reversed(program.lines()) if line[0] == "pid" and line[1] not in killed)
-        killed.add(pid)
-        os.kill(int(pid), signal.SIGKILL)
+        program.until(lambda: kill_child(program, killed))
     good = ALL - {"m400"}
     program.until(lambda: program.of("done").keys() >= good)
     program.until(lambda: len(left(url)[1]) == 1)
@@ -129,7 +127,22 @@ def test_killed_children_lose_nothing_and_poison_is_isolated(service: Callable[.
     ready, (letter,) = left(url)
     assert (ready, letter.message.message_id, letter.attempts) == (0, "m400", 3)
     assert "SIGKILL" in letter.reason
-    assert program.of("crash") == {"m400": 3}
+    crashes = program.of("crash")
+    assert crashes.keys() == {"m400"}
+    assert 3 - len(killed) <= crashes.total() <= 3, "one of these kills may have come before its own"
+
+
+def kill_child(program: Program, killed: set[str]) -> bool:
+    """Kill the child that noted something last; not one that has just killed itself."""
+    for line in reversed(program.lines()):
+        if line[0] == "pid" and line[1] not in killed:
+            try:
+                os.kill(int(line[1]), signal.SIGKILL)
+            except ProcessLookupError:
+                return False
+            killed.add(line[1])
+            return True
+    return False
 
 
 @pytest.mark.feature("FX-10")

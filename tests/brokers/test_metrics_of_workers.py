@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import re
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from microkit_workers import Backoff, Runner, RunnerContext
 from tests.rabbitmq.node import Rabbit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("F002-23")]
-_PATIENCE = 15.0
+_PATIENCE = 60.0
 
 
 class Service:
@@ -122,15 +123,15 @@ async def test_busy_and_available_workers_and_waiting_tasks(app: App, serving: A
         assert value("available_workers", context="default") is None  # nothing uses it
         for number in range(5):
             await service.publish("report", number)
-        value = await service.until("waiting_tasks", 3, context="reports")
+        await service.until("waiting_tasks", 3, context="reports")
+        await service.until("tasks_number", 2, kind="message", context="reports", route="web/report")
+        value = await service.until("busy_workers", 2, context="reports")
         assert value("available_workers", context="reports") == 0
-        assert value("busy_workers", context="reports") == 2
-        assert value("tasks_number", kind="message", context="reports", route="web/report") == 2
         gate.set()
+        await service.until("tasks_total", 5, context="reports", route="web/report", status="OK")
+        await service.until("settled_messages_total", 5, context="reports", route="web/report", state="acked")
         value = await service.until("available_workers", 2, context="reports")
         assert value("waiting_tasks", context="reports") == 0
-        assert value("tasks_total", context="reports", route="web/report", status="OK") == 5
-        assert value("settled_messages_total", context="reports", route="web/report", state="acked") == 5
 
 
 @pytest.mark.feature("FX-26")
@@ -141,8 +142,11 @@ async def test_retries_dead_letters_and_lag(app: App, serving: Any) -> None:
     def ship(payload: Any) -> None:
         raise ConnectionError("no ship")
 
+    posted: list[float] = []
+
     @context.on(Event("web", "letter"), payload_filter=lambda payload: payload["wanted"])
-    def post(payload: Any) -> None: ...
+    def post(payload: Any) -> None:
+        posted.append(time.time())
 
     @app.on(Event("web", "bill"))
     async def bill(payload: Any) -> None: ...
@@ -150,25 +154,26 @@ async def test_retries_dead_letters_and_lag(app: App, serving: Any) -> None:
     app.include(context)
     async with serving(app) as service:
         await service.publish("order", 1)
-        await service.publish("letter", {"wanted": True}, delay=0.2)
-        await service.publish("letter", {})  # the filter raises
         order = {"kind": "message", "context": "shipping", "route": "web/order"}
-        value = await service.until("settled_messages_total", 1, **order, state="dead")
-        assert value("settled_messages_total", **order, state="retried") == 2
+        await service.until("settled_messages_total", 1, **order, state="dead")
+        await service.until("failed_tasks_total", 3, **order)
+        value = await service.until("settled_messages_total", 2, **order, state="retried")
         assert value("task_retries_total", **order) == 2
-        assert value("failed_tasks_total", **order) == 3
         assert value("task_lag_seconds_count", **order) == 3
-        assert value("task_lag_seconds_bucket", **order, le="1.0") == 3
+        assert value("task_lag_seconds_bucket", **order, le="60.0") == 3
+        sent = time.time()
+        await service.publish("letter", {"wanted": True}, delay=0.5)
         letter = {"kind": "message", "context": "shipping", "route": "web/letter"}
         value = await service.until("settled_messages_total", 1, **letter, state="acked")
-        assert value("settled_messages_total", **letter, state="dead") == 1
-        assert value("task_lag_seconds_count", **letter) == 2
         sum_of_lags = value("task_lag_seconds_sum", **letter)
         assert sum_of_lags is not None
-        assert sum_of_lags < 0.2  # the delay that was asked for is none
+        assert sum_of_lags < posted[0] - sent - 0.3  # the delay that was asked for is none
+        await service.publish("letter", {})  # the filter raises
+        value = await service.until("settled_messages_total", 1, **letter, state="dead")
+        assert value("task_lag_seconds_count", **letter) == 2
         await service.publish("bill", 1)
-        value = await service.until("settled_messages_total", 1, context="default", route="web/bill", state="acked")
-        assert value("available_workers", context="default") == 10
+        await service.until("settled_messages_total", 1, context="default", route="web/bill", state="acked")
+        await service.until("available_workers", 10, context="default")
 
 
 @pytest.mark.feature("FX-26")
@@ -201,7 +206,7 @@ async def test_retries_of_timers_are_counted(serving: Any) -> None:
         assert value("task_retries_total", **tick) == 2
         assert value("failed_tasks_total", **tick) == 2
         assert value("task_lag_seconds_count", **tick) == 1
-        assert value("available_workers", context="night") == 1
+        await service.until("available_workers", 1, context="night")
 
 
 async def test_the_pools_of_a_second_start_replace_those_of_the_first() -> None:
@@ -299,20 +304,22 @@ async def test_all_figures_of_a_context_in_each_mode(
     async with serving(app) as service:
         for number in range(5):
             await service.publish("report", number)
-        value = await service.until("waiting_tasks", 3, **pool)
+        await service.until("waiting_tasks", 3, **pool)
+        await service.until("tasks_number", 2, **report)
+        value = await service.until("busy_workers", 2, **pool)
         assert value("service_info", **pool, worker_mode=mode, max_workers="2") == 1
-        assert (value("busy_workers", **pool), value("available_workers", **pool)) == (2, 0)
-        assert value("tasks_number", **report) == 2
+        assert value("available_workers", **pool) == 0
         await service.until("queue_messages", 5, **report, state="unsettled")
         gate.touch()
-        value = await service.until("settled_messages_total", 5, **report, state="acked")
-        assert value("tasks_total", **report, status="OK") == 5
+        await service.until("settled_messages_total", 5, **report, state="acked")
+        value = await service.until("tasks_total", 5, **report, status="OK")
         assert value("task_duration_seconds_count", **report) == 5
         assert value("tasks_number", **report) == 0
         await service.publish("order", 1)
-        value = await service.until("settled_messages_total", 1, **order, state="dead")
+        await service.until("settled_messages_total", 1, **order, state="dead")
+        value = await service.until("failed_tasks_total", 3, **order)
         assert value("settled_messages_total", **order, state="retried") == 2
-        assert (value("task_retries_total", **order), value("failed_tasks_total", **order)) == (2, 3)
+        assert value("task_retries_total", **order) == 2
         assert value("task_lag_seconds_count", **order) == 3
         value = await service.until("queue_messages", 1, **order, queue="web.order__shop.ship", state="dead")
         assert value("queue_messages", **order, state="ready") == 0

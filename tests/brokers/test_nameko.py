@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ def refuses():
 @inject(greeter=RPCProxyProvider("greeter"), producer=Producer("shop"))
 def ask(payload, greeter, producer):
     note("greeted", greeter.hello(payload["name"], greeting="hey").replace(" ", "-"))
-    note("future", greeter.hello.call_async("Eve").result(timeout=10).replace(" ", "-"))
+    note("future", greeter.hello.call_async("Eve").result(timeout=60).replace(" ", "-"))
     for call in (greeter.boom, greeter.nope, greeter.hello):
         try:
             call()
@@ -66,13 +65,9 @@ async def announced(payload: dict):
 @pytest.fixture(params=["nameko2", "nameko3"])
 def greeter(request: pytest.FixtureRequest, rabbit: Any, vhost: str, url: str) -> Iterator[None]:
     programs = environment(request.param, request.config.rootpath)
-    needed = {"rpc-greeter", "evt-shop-order_placed--greeter.on_order"}
     command = [programs / "nameko", "run", "--broker", url, "nameko_greeter"]
     with running(command, "Connected to"):
-        for _ in range(300):
-            if needed <= {each["destination"] for each in rabbit.api("GET", f"bindings/{vhost}") if each["source"]}:
-                break
-            time.sleep(0.1)
+        rabbit.until_consumed(vhost, {"rpc-greeter", "evt-shop-order_placed--greeter.on_order"})
         yield
 
 
@@ -86,7 +81,7 @@ def test_both_call_each_other_and_hear_of_each_other(
     program = Program(tmp_path, APP, url)
     program.start()
     try:
-        program.until(lambda: _consumed(rabbit, vhost) >= {"rpc-ours", "test.ask__ours.ask"})
+        rabbit.until_consumed(vhost, {"rpc-ours", "test.ask__ours.ask"})
         asked = anyio.run(_ask, url)
         program.until(lambda: program.of("seen") and program.of("announced"))
         assert program.stop() == 0, program.output
@@ -106,18 +101,12 @@ def test_both_call_each_other_and_hear_of_each_other(
     assert (program.of("seen"), program.of("announced")) == ({"7": 1}, {"7": 1})
 
 
-def _consumed(rabbit: Any, vhost: str) -> set[str]:
-    return {
-        each["name"] for each in rabbit.api("GET", f"queues/{vhost}?columns=name,consumers") if each.get("consumers")
-    }
-
-
 async def _ask(url: str) -> list[Any]:
     broker = AmqpBroker(url)
     await broker.connect()
     await broker.publish("test", "ask", OutgoingMessage(b'{"id": 7, "name": "Ann"}'))
     await broker.close()
-    async with RpcClient(url, timeout=10) as system:
+    async with RpcClient(url, timeout=60) as system:
         return [
             await system.greeter.call_ours("hello", "Bob"),
             await system.greeter.call_ours("refuses"),

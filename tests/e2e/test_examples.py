@@ -40,7 +40,7 @@ def test_the_tour_drives_every_kind_of_call() -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ async def serving(app: App) -> AsyncGenerator[Any]:
     host = Host(app)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(host.serve)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await host.opened.wait()
         try:
             yield await app.container.get(Broker)
@@ -71,7 +71,7 @@ async def test_two_services_share_what_they_have_seen(store: Store) -> None:
     async def deliver(broker: Broker, number: int) -> None:
         message = OutgoingMessage(b"%d" % number, message_id=f"order-{number}")
         await broker.publish("shop", "order_placed", message)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while True:
                 state = await broker.state("shop.order_placed__svc.handle")
                 if not (state.ready or state.unsettled or state.delayed):

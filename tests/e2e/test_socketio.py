@@ -94,7 +94,7 @@ async def served(app: Any) -> AsyncIterator[int]:
     with listening:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [listening])
-            with anyio.fail_after(15):
+            with anyio.fail_after(60):
                 await opened.wait()
             try:
                 yield listening.getsockname()[1]
@@ -115,7 +115,7 @@ async def hosted(app: App) -> AsyncIterator[int]:
     host = Host(app, [Server(port=0)])
     async with anyio.create_task_group() as group:
         group.start_soon(host.serve)
-        with anyio.fail_after(15):
+        with anyio.fail_after(60):
             await host.opened.wait()
         try:
             yield found[0].getsockname()[1]
@@ -132,13 +132,13 @@ async def get(port: int, path: str) -> bytes:
 async def converse(port: int, path: str, transport: str) -> None:
     """Text and bytes in both directions, as events and as acknowledgements."""
     async with socketio.AsyncSimpleClient() as client:
-        await client.connect(f"http://127.0.0.1:{port}", transports=[transport], socketio_path=path, wait_timeout=10)
+        await client.connect(f"http://127.0.0.1:{port}", transports=[transport], socketio_path=path, wait_timeout=60)
         assert client.transport == transport
-        assert await client.call("text", "grüße", timeout=10) == "heard grüße"
-        assert await client.receive(timeout=10) == ["pushed", "GRÜSSE"]
+        assert await client.call("text", "grüße", timeout=60) == "heard grüße"
+        assert await client.receive(timeout=60) == ["pushed", "GRÜSSE"]
         data = bytes(range(256)) * 300
-        assert await client.call("binary", data, timeout=10) == {"size": len(data), "same": data}
-        assert await client.receive(timeout=10) == ["pushed", data[::-1]]
+        assert await client.call("binary", data, timeout=60) == {"size": len(data), "same": data}
+        assert await client.receive(timeout=60) == ["pushed", data[::-1]]
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
@@ -163,6 +163,6 @@ async def test_socketio_is_mounted_in_the_app(sio: Any, app: App, log: list[str]
 async def test_a_mounted_client_upgrades_from_polling_to_a_websocket(sio: Any, app: App) -> None:
     app.mount("/socket.io-app", socketio.ASGIApp(sio, socketio_path="/socket.io-app/socket.io"))
     async with hosted(app) as port, socketio.AsyncSimpleClient() as client:
-        await client.connect(f"http://127.0.0.1:{port}", socketio_path="socket.io-app/socket.io", wait_timeout=10)
+        await client.connect(f"http://127.0.0.1:{port}", socketio_path="socket.io-app/socket.io", wait_timeout=60)
         assert client.transport == "websocket"
-        assert await client.call("text", "upgraded", timeout=10) == "heard upgraded"
+        assert await client.call("text", "upgraded", timeout=60) == "heard upgraded"

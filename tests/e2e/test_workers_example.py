@@ -42,13 +42,13 @@ def run_example(url: str, mode: str, output: Path) -> None:
             stderr=file,
         )
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while missing := [line for line in EXPECTED if line not in output.read_text()]:
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < end, (missing, output.read_text())
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -41,7 +41,8 @@ def environment(name: str, root: Path) -> Path:
 
 def _make(folder: Path, requirements: list[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    pip = [folder / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check", "--retries", "10"]
+    install = [*pip, "install", *requirements]
     for command in ([sys.executable, "-m", "venv", folder], install):
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode:
@@ -84,7 +85,7 @@ def running(command: list[str | Path], ready: str = "") -> Generator[list[str]]:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        if ready and (not found.wait(30) or process.poll() is not None):
+        if ready and (not found.wait(120) or process.poll() is not None):
             raise RuntimeError(f"{command[0]} is not ready:\n{''.join(lines)}")
         yield lines
     finally:
@@ -93,6 +94,6 @@ def running(command: list[str | Path], ready: str = "") -> Generator[list[str]]:
         except ProcessLookupError:
             pass
         process.wait()
-        reader.join(5)
+        reader.join(60)
         assert process.stdout is not None
         process.stdout.close()

@@ -76,7 +76,7 @@ class Rabbit:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
 
-    def start(self, patience: float = 90.0) -> None:
+    def start(self, patience: float = 120.0) -> None:
         """Start, and wait until it accepts connections."""
         (self.folder / "pid").unlink(missing_ok=True)
         with (self.folder / "server.log").open("ab") as log:
@@ -101,10 +101,10 @@ class Rabbit:
                         raise RuntimeError(f"RabbitMQ did not start:\n{text[-3000:]}") from None
                     time.sleep(0.1)
 
-    def stop(self, patience: float = 30.0, *, kill: bool = False) -> None:
+    def stop(self, patience: float = 60.0, *, kill: bool = False) -> None:
         """End it by its own pid."""
         process, self._process = self._process, None
-        if process is None:
+        if process is None or process.poll() is not None:  # its id may be another's by now
             return
         pid_file = self.folder / "pid"
         if pid_file.exists() and (text := pid_file.read_text().strip()):
@@ -124,7 +124,7 @@ class Rabbit:
         """Stop it, and its epmd, for good."""
         self.stop()
         if epmd := shutil.which("epmd"):
-            subprocess.run([epmd, "-kill"], env=self._environ, capture_output=True, check=False, timeout=10)
+            subprocess.run([epmd, "-kill"], env=self._environ, capture_output=True, check=False, timeout=60)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the management API."""
@@ -133,7 +133,7 @@ class Rabbit:
         data = None if body is None else json.dumps(body).encode()
         if data:
             request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, data, timeout=20) as answer:
+        with urllib.request.urlopen(request, data, timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -143,6 +143,26 @@ class Rabbit:
 
     def queue(self, vhost: str, name: str) -> dict[str, Any]:
         return self.api("GET", f"queues/{vhost}/{name}")
+
+    def until_consumed(self, vhost: str, names: set[str], patience: float = 120.0) -> None:
+        """Wait until queues have consumers."""
+        end = time.monotonic() + patience
+        while True:
+            consumed = set(self.ctl("list_consumers", "--quiet", "--vhost", vhost, "queue_name").split())
+            if names <= consumed:
+                return
+            assert time.monotonic() < end, (names, consumed)
+
+    def until_left(self, vhost: str, name: str, count: int, patience: float = 120.0) -> None:
+        """Wait until a quorum queue has so many messages, unanswered ones included.
+
+        Its machine is asked itself: what the management API tells of it is up to ten seconds old.
+        """
+        find = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>))'
+        ask = "{ok, {_, Count}, _} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1)"
+        end = time.monotonic() + patience
+        while (found := self.ctl("eval", f"{find}, {ask}, Count.").strip()) != str(count):
+            assert time.monotonic() < end, (name, found)
 
     def write_declarations(self) -> None:
         """Have it write to its disk what it knows of queues, which it does only some seconds after their declaration:
@@ -157,7 +177,7 @@ class Rabbit:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=120,
         )
         return done.stdout
 

@@ -68,7 +68,7 @@ class Mailbox:
         self.waiting.append(Taken(message, delivery))
         self._more.set()
 
-    async def take(self, patience: float = 15.0) -> Taken:
+    async def take(self, patience: float = 60.0) -> Taken:
         """The next one.
 
         Raises:
@@ -91,7 +91,7 @@ def mailbox(anyio_backend: Any) -> Mailbox:
     return Mailbox()
 
 
-async def until(condition: Callable[[], Any], patience: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], patience: float = 60.0) -> None:
     """Wait until something is so.
 
     Raises:

@@ -61,11 +61,13 @@ class Ours:
 
     Attributes:
         began: procedures that ran, in order.
+        gate: set it, and the slow ones end.
     """
 
     def __init__(self) -> None:
         self.app = App(discover=False)
         self.began: list[str] = []
+        self.gate = anyio.Event()
 
         def call(name: str) -> Callable[[Any], Any]:
             return self.app.on(Procedure(name))
@@ -89,13 +91,15 @@ class Ours:
         @call("ours.slow")
         async def slow(seconds: float) -> str:
             self.began.append("slow")
-            await anyio.sleep(seconds)
+            with anyio.move_on_after(seconds):
+                await self.gate.wait()
             return "done"
 
         @call("ours.slow_again")
         async def slow_again(seconds: float) -> str:
             self.began.append("slow_again")
-            await anyio.sleep(seconds)
+            with anyio.move_on_after(seconds):
+                await self.gate.wait()
             return "done"
 
         @call("ours.stack")

@@ -42,7 +42,9 @@ async def test_nothing_that_listens_is_told_with_host_port_vhost_and_remedy(
     assert f"127.0.0.1:{port}, vhost 'shop'" in text
     assert "after 2 attempts: nothing listens there. Start RabbitMQ" in text
     assert SECRET not in caplog.text
-    assert {each.name for each in caplog.records} == {"microkit.amqp"}, "the library's own error says less"
+    names = {each.name.partition(".")[0] for each in caplog.records}
+    assert "microkit" in names
+    assert not names & {"aiormq", "aio_pika"}, "the library's own error says less"
 
 
 async def test_a_wrong_password_is_told_at_once(rabbit: Rabbit, vhost: str) -> None:
@@ -98,7 +100,7 @@ async def test_the_url_selects_the_broker_and_the_settings_its_heartbeat(rabbit:
 
 
 def _heartbeats(rabbit: Rabbit, vhost: str) -> list[int]:
-    return [each["timeout"] for each in rabbit.api("GET", "connections") if each.get("vhost") == vhost]
+    return [each.get("timeout", 0) for each in rabbit.api("GET", "connections") if each.get("vhost") == vhost]
 
 
 @pytest.mark.feature("F002-19")
@@ -108,11 +110,18 @@ async def test_a_connection_without_a_sign_of_life_is_given_up(
     caplog.set_level(logging.WARNING, "microkit.amqp")
     broker = await connect(rabbit.url(vhost, proxy.port), heartbeat=1)
     link = broker._open()[1].link
-    await anyio.sleep(2.5)
-    assert link.is_up  # kept up by heartbeats
+
+    async def stays_up() -> bool:
+        """A connection outlasts its heartbeats: none does without them, and a machine that stalls may lose one."""
+        connection = link._connection
+        await anyio.sleep(2.5)
+        return link.is_up and link._connection is connection
+
+    await until(stays_up)
+    caplog.clear()
     proxy.freeze()
-    await until(lambda: not link.is_up, patience=15)
-    assert "is lost; connecting again" in caplog.text
+    await until(lambda: not link.is_up)
+    await until(lambda: "is lost; connecting again" in caplog.text)
     proxy.cut()
     proxy.thaw()
     await until(lambda: link.is_up)

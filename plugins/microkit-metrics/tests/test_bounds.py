@@ -144,7 +144,7 @@ async def test_a_collector_that_is_slow_does_not_hold_up_calls(app: App) -> None
     class Slow(Collector):
         def collect(self) -> Any:
             asked.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return []
 
         def describe(self) -> list[Any]:
@@ -157,7 +157,7 @@ async def test_a_collector_that_is_slow_does_not_hold_up_calls(app: App) -> None
     Metrics.of(app).registry.register(Slow())
     async with TestClient(app) as client, anyio.create_task_group() as group:
         group.start_soon(client.get, "/metrics")
-        assert await anyio.to_thread.run_sync(asked.wait, 10)
+        assert await anyio.to_thread.run_sync(asked.wait, 60)
         assert (await client.get("/")).text == "hello"
         go_on.set()
 
@@ -173,7 +173,7 @@ async def test_a_collector_that_hangs_keeps_one_thread(app: App, monkeypatch: py
     class Hanging(Collector):
         def collect(self) -> Any:
             entered.append(1)
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return []
 
         def describe(self) -> list[Any]:
