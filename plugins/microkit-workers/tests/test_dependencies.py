@@ -212,7 +212,7 @@ async def test_a_proxy_in_a_thread_calls_waits_and_looks_around(make_app: MakeAp
         future = svc.add.call_async(1, b=2, c=3)
         seen.append(svc.add(1, 2, 3, d=4))
         seen.append(svc.Calculator.times(3, 4))
-        seen.append(future.result(timeout=5))
+        seen.append(future.result(timeout=60))
         seen.append(future.done())
         seen.append(sorted(svc.targets))
         seen.append(svc.add.info)
@@ -270,7 +270,7 @@ async def test_a_call_waits_no_longer_than_its_timeout(make_app: MakeApp, servin
     app, seen = make_app(app={"shutdown_timeout": 0.2}), list[Any]()
 
     async def slow() -> None:
-        await anyio.sleep(30)
+        await anyio.sleep_forever()
 
     @inject(svc=RPCProxyProvider("svc", timeout=0.2))
     def call(reference: Any, svc: Any) -> None:

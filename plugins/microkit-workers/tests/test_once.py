@@ -86,7 +86,7 @@ async def test_a_message_that_is_being_handled_is_not_handled_beside_that(
     app, seen, gate, context = make_app(), list[int](), anyio.Event(), RunnerContext()
     context.add_middleware(Idempotent(store), kinds=Kind.MESSAGE)
 
-    @context.on(Event("a", "b"), retry=Backoff(20, 0.02))
+    @context.on(Event("a", "b"), retry=Backoff(10_000, 0.02))
     async def handle(payload: int) -> None:
         seen.append(payload)
         await gate.wait()
@@ -109,12 +109,11 @@ async def test_the_copy_of_a_message_whose_process_has_died_waits_for_the_claim_
 ) -> None:
     """A copy that gave up meanwhile would be dead, and its effect lost."""
     app, seen, context = make_app(), list[float](), RunnerContext()
-    context.add_middleware(Idempotent(store, lease=0.6), kinds=Kind.MESSAGE)
+    context.add_middleware(Idempotent(store, lease=60), kinds=Kind.MESSAGE)
 
     @context.on(Event("a", "b"), retry=Backoff(exceptions=()))
     async def handle(payload: int) -> None:
         seen.append(anyio.current_time())
-        await anyio.sleep(1.2)  # longer than the lease, which is prolonged
 
     app.include(context)
     async with serving(app) as service:
@@ -127,6 +126,28 @@ async def test_the_copy_of_a_message_whose_process_has_died_waits_for_the_claim_
         assert await service.dead() == []
     (at,) = seen
     assert at - began > 0.3
+
+
+@pytest.mark.anyio
+async def test_the_claim_of_a_message_lasts_as_long_as_its_handler(
+    serving: Any, until: Any, tmp_path: Path, anyio_backend: object
+) -> None:
+    app, seen, context = App(name="svc", settings={"workers": {"broker": "memory://"}}), list[str](), RunnerContext()
+    context.add_middleware(Idempotent(SqliteSeenStore(tmp_path / "seen.db"), lease=5), kinds=Kind.MESSAGE)
+
+    @context.on(Event("a", "b"), retry=Backoff(exceptions=()))
+    async def handle(payload: int) -> None:
+        seen.append("begin")
+        await anyio.sleep(6)  # longer than the lease
+        seen.append("end")
+
+    app.include(context)
+    async with serving(app) as service:
+        for _ in range(2):
+            await service.publish("a", "b", 1, message_id="one")
+        await service.drained("a.b__svc.handle")
+        assert await service.dead() == []
+    assert seen == ["begin", "end"]
 
 
 @pytest.mark.anyio

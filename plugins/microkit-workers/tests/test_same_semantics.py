@@ -108,7 +108,7 @@ async def _compare(actions: list[tuple[str, int]], prefetch: int) -> None:
                 return memory.seen == sqlite.seen and await memory.states() == await sqlite.states()
 
             try:
-                await eventually(same, 3)
+                await eventually(same, 20)
             except TimeoutError:
                 note(f"after {action} {index}: {memory.seen} {sqlite.seen}")
                 assert memory.seen == sqlite.seen

@@ -45,7 +45,7 @@ async def test_what_runs_is_finished_and_what_waits_goes_back_unless_the_pool_is
     app, done, gate = make_app(prefetch_factor=3), list[int](), threading.Event()
 
     def sync(payload: int) -> None:
-        gate.wait(10)
+        gate.wait(60)
         done.append(payload)
 
     app.include(RunnerContext([Route(sync, EventListener("a", "b"))], mode, 2))
@@ -92,7 +92,7 @@ async def test_the_message_of_a_thread_that_hangs_is_given_back_before_it_ends(
 
     def hang(payload: int) -> None:
         running.append(payload)
-        gate.wait(20)
+        gate.wait(60)
 
     app.include(RunnerContext([Route(hang, EventListener("a", "b"))], "thread", 1))
     async with serving(app) as service:
@@ -100,7 +100,7 @@ async def test_the_message_of_a_thread_that_hangs_is_given_back_before_it_ends(
         await until(lambda: running)
         service.host.stop()
         try:
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 while (await service.broker.state("a.b__svc.hang")).unsettled:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             assert (await service.broker.state("a.b__svc.hang")).ready == 1

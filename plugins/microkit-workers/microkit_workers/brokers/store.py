@@ -194,15 +194,21 @@ class Store:
         return due
 
     def waiting(self, queue: str, count: int) -> list[tuple[int, Stored]]:
-        """The next messages of a queue, oldest first. Those that have expired are dropped."""
+        """The next messages of a queue, oldest first. Those that have expired are dropped.
+
+        Those that came back too often are buried. They may have been returned by a session with another limit, of a
+        process that publishes only, or of a command: the limit of those who consume is what counts.
+        """
         now = time.time()
         while True:
             found = self._messages(
                 "WHERE queue = ? AND holder = 0 AND due <= ? ORDER BY due, id LIMIT ?", (queue, now, count)
             )
             expired = [number for number, message in found if message.expires is not None and message.expires <= now]
-            if not expired:
+            over = [(number, message) for number, message in found if message.returns > self.options.delivery_limit]
+            if not expired and not over:
                 return found
+            self._bury_over(over)
             self.take(expired)
 
     def _messages(self, where: str, values: Sequence[Any]) -> list[tuple[int, Stored]]:
@@ -278,11 +284,13 @@ class Store:
         self._bury(id, reason, attempts)
 
     def _return(self, condition: str, value: int) -> None:
-        over = self._messages(f"WHERE {condition} AND returns >= ?", (value, self.options.delivery_limit))
-        for number, message in over:
+        self._bury_over(self._messages(f"WHERE {condition} AND returns >= ?", (value, self.options.delivery_limit)))
+        self.execute(f"UPDATE messages SET holder = 0, returns = returns + 1 WHERE {condition}", (value,))  # noqa: S608
+
+    def _bury_over(self, found: Iterable[tuple[int, Stored]]) -> None:
+        for number, message in found:
             self._bury(number, _DELIVERY_LIMIT, message.attempt)
             self.take([number])
-        self.execute(f"UPDATE messages SET holder = 0, returns = returns + 1 WHERE {condition}", (value,))  # noqa: S608
 
     def _bury(self, id: int, reason: str, attempts: int) -> None:
         self.execute(_BURY, (reason, attempts, time.time(), id))
