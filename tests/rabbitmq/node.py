@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +35,14 @@ class Rabbit:
 
     Args:
         folder: an empty directory.
+
+    Attributes:
+        over: virtual hosts that are not needed any more, to be deleted when they have been left alone for a while.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.over: deque[str] = deque()
         self.port, self.management_port, self._dist, self._epmd = free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("mnesia", "log", "home"):

@@ -1,7 +1,8 @@
-"""One machine of a cluster: `python machine.py NAME STORE LEDGER BEGIN BACKEND SECONDS`.
+"""One machine of a cluster: `python machine.py NAME STORE LEDGER BEGIN BACKEND LEASE GATE`.
 
 Its clock makes a minute of every second since BEGIN, so that a schedule of minutes is due each second. Each run is
-written to the ledger, a file that all machines append to, when it begins and when it ends after so many SECONDS.
+written to the ledger, a file that all machines append to, when it begins and when it ends: as soon as the file GATE is
+there.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class FastClock:
             await anyio.sleep(left / SPEED)
 
 
-def main(name: str, store: str, ledger: str, begin: str, backend: str, seconds: str) -> None:
+def main(name: str, store: str, ledger: str, begin: str, backend: str, lease: str, gate: str) -> None:
     app = App(
         plugins=["microkit_kv.plugin", microkit_cron.plugin],
         discover=False,
-        settings={"cron": {"cluster": True, "lease": 1.0}, "kv": {"url": store}},
+        settings={"cron": {"cluster": True, "lease": float(lease)}, "kv": {"url": store}},
         clock=FastClock(float(begin)),
     )
     out = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -55,7 +56,8 @@ def main(name: str, store: str, ledger: str, begin: str, backend: str, seconds: 
     @app.on(Cron("* * * * *"), name="job")
     async def job(tick: Tick, firing: Firing) -> None:
         write("begin", tick, firing)
-        await anyio.sleep(float(seconds))
+        while not await anyio.Path(gate).exists():  # noqa: ASYNC110
+            await anyio.sleep(0.05)
         write("end", tick, firing)
 
     async def serve() -> None:

@@ -157,10 +157,6 @@ async def test_the_event_loop_goes_on_while_the_store_waits(path: Path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             tasks.start_soon(store.put, "a", b"1")
-            ticks = 0
-            with anyio.move_on_after(0.3):
-                while True:
-                    await anyio.sleep(0.01)
-                    ticks += 1
+            for _ in range(20):  # a store that blocked the loop would wait for the lock, and give up
+                await anyio.sleep(0.01)
             other.execute("ROLLBACK")
-        assert ticks > 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -174,7 +175,7 @@ async def test_a_child_that_is_killed_from_outside_while_it_runs(
         def handle(payload: int, attempt: Attempt):
             note("run", os.getpid(), attempt.number, attempt.last_error)
             if attempt.number == 1:
-                time.sleep(60)
+                time.sleep(1000)
 
         app.include(context)
         """
@@ -236,7 +237,7 @@ async def test_children_are_recycled_and_no_task_is_lost(
     async with serving(app) as service:
         for number in range(14):
             await service.publish("shop", "order", number)
-        await until(lambda: len(log()) == 14, 30)
+        await until(lambda: len(log()) == 14)
         await service.drained("shop.order__svc.handle")
         assert len(pools_of(app).all()[0].processes.pids) <= 2
     words = [line.split() for line in log()]
@@ -292,7 +293,7 @@ async def test_errors_of_a_child_are_typed_and_their_text_stays_there(
             await app.call("svc.fail", 1)
         assert caught.value.status is StatusCode.INVALID_ARGUMENT
         await service.publish("shop", "order", "x")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while len(letters := await service.dead()) < 3:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
     reasons = {letter.queue.rpartition(".")[2]: (letter.attempts, letter.reason) for letter in letters}
@@ -310,11 +311,12 @@ async def test_a_deadline_really_ends_a_call_in_a_child(
         """
         context = RunnerContext([], "process", 1)
 
-        @context.on(Event("shop", "order"), timeout=0.3, retry=Backoff(1, 0.01))
+        @context.on(Event("shop", "order"), timeout=0.3, retry=Backoff(100, 0.01))
         def handle(payload: int, attempt: Attempt):
+            first = not LOG.exists()
             note("begin", os.getpid())
-            if attempt.number == 1:
-                time.sleep(60)
+            if first:
+                time.sleep(1000)
             note("end", attempt.last_error)
 
         app.include(context)
@@ -322,10 +324,9 @@ async def test_a_deadline_really_ends_a_call_in_a_child(
     )
     async with serving(app) as service:
         await service.publish("shop", "order", 1)
-        await until(lambda: len(log()) == 3, 20)
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(log()[0].split()[1]), 0)
-    assert "DEADLINE_EXCEEDED" in log()[2]
+        await until(lambda: any(line.startswith("end") for line in log()))
+        await until(lambda: not Path(f"/proc/{log()[0].split()[1]}").exists())
+    assert "DEADLINE_EXCEEDED" in next(line for line in log() if line.startswith("end"))
 
 
 @pytest.mark.anyio

@@ -35,12 +35,12 @@ def _text(value: object) -> OutgoingMessage:
 
 
 async def test_a_lease_is_prolonged_while_a_handler_runs(tmp_path: Path) -> None:
-    async with _broker(tmp_path / "x.db", "lease=0.4") as one, _broker(tmp_path / "x.db", "lease=0.4") as two:
+    async with _broker(tmp_path / "x.db", "lease=5") as one, _broker(tmp_path / "x.db", "lease=5") as two:
         first = await Inbox().on(one, _QUEUE)
         await one.send("work", _text("x"))
         _, delivery = await first.take()
         second = await Inbox().on(two, _QUEUE)
-        await second.quiet(1.5)
+        await second.quiet(6)
         assert delivery.generation == delivery.current_generation
         await delivery.ack()
 
@@ -81,7 +81,11 @@ async def test_an_answer_after_the_lease_was_lost_hits_nothing(tmp_path: Path) -
         await Inbox().on(two, _QUEUE)
         with pytest.raises(StaleDelivery):
             await stale.ack()
-        assert (await two.state("work")).unsettled == 1
+
+        async def delivered() -> bool:
+            return (await two.state("work")).unsettled == 1
+
+        await eventually(delivered)
 
 
 async def test_a_full_file_refuses_messages_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
@@ -172,9 +176,9 @@ async def test_a_file_that_is_damaged_later_fails_clearly(tmp_path: Path) -> Non
         await broker.connect()
         await broker.send("work", _text("x"))
 
-    with anyio.fail_after(20), pytest.raises((StartupError, PublicError), match="damaged"):
+    with anyio.fail_after(60), pytest.raises((StartupError, PublicError), match="damaged"):
         await use()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await broker.close()
 
 
@@ -415,8 +419,9 @@ async def test_a_fault_while_claiming_is_told_and_does_not_keep_the_thread_busy(
         with monkeypatch.context() as patch:
             patch.setattr(Store, "waiting", waiting)
             await broker.send("work", _text("x"))
+            await eventually(lambda: calls > 0)
             await anyio.sleep(0.5)
-        assert 1 <= calls < 10
+        assert calls < 10
         assert "no message of queue work can be delivered" in caplog.text
         second = await Inbox().on(broker, other)
         await broker.send("other", _text("y"))

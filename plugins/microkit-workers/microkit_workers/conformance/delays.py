@@ -39,14 +39,14 @@ class DelayCases(Harness):
         async with self.broker() as broker:
             inbox = await Inbox().on(broker, queue)
             start, arrived = anyio.current_time(), dict[str, float]()
-            for delay in (30, 0.6, 0.2, 0.4, 0):
+            for delay in (600, 0.6, 300, 0.2, 0.4, 0):
                 await broker.send(queue.name, OutgoingMessage(str(delay).encode(), delay=delay))
             for _ in range(4):
                 (message,) = await inbox.take_and_ack()
                 arrived[message.body.decode()] = anyio.current_time() - start
-            assert list(arrived) == ["0", "0.2", "0.4", "0.6"]
+            assert set(arrived) == {"0", "0.2", "0.4", "0.6"}
             for delay, time in arrived.items():
-                assert time <= float(delay) + self.capabilities.delay_precision
+                assert time >= float(delay) - 0.02
 
     @pytest.mark.anyio
     async def test_a_retry_waits_for_its_delay(self) -> None:
@@ -66,22 +66,26 @@ class DelayCases(Harness):
     @pytest.mark.anyio
     async def test_messages_tell_when_they_were_published_or_became_due(self) -> None:
         self.need("lag", "delay")
-        queue, precision = self.queue(), self.capabilities.delay_precision
+        queue = self.queue()
         async with self.broker() as broker:
             inbox, now = await Inbox().on(broker, queue), time.time()
             await broker.publish(queue.source, queue.event, OutgoingMessage(b"now"))
             message, delivery = await inbox.take()
-            assert message.published_at == pytest.approx(now, abs=precision)
+            self._between(now, message.published_at)
             await anyio.sleep(0.2)
             now = time.time()
             await delivery.store_retry(0.3, 2, "again")
             await inbox.ack(delivery)
             (message,) = await inbox.take_and_ack()
-            assert message.published_at == pytest.approx(now + 0.3, abs=precision)
+            self._between(now + 0.3, message.published_at)
             now = time.time()
             await broker.send(queue.name, OutgoingMessage(b"later", delay=0.3))
             (message,) = await inbox.take_and_ack()
-            assert message.published_at == pytest.approx(now + 0.3, abs=precision)
+            self._between(now + 0.3, message.published_at)
+
+    def _between(self, earliest: float, moment: float | None) -> None:
+        assert moment is not None
+        assert earliest - 0.1 <= moment <= time.time() + 0.1
 
     @pytest.mark.anyio
     async def test_a_message_that_is_put_back_from_the_dead_letters_is_published_anew(self) -> None:
@@ -110,13 +114,14 @@ class DelayCases(Harness):
         queue = self.queue()
         async with self.broker() as broker:
             await Inbox().on(broker, queue)
+            sent = anyio.current_time()
             await broker.send(queue.name, OutgoingMessage(b"x", delay=0.3))
             await broker.close()
             await anyio.sleep(0.1)
             await broker.connect()
             inbox = await Inbox().on(broker, queue)
-            await inbox.quiet(0.05)
             assert bodies(await inbox.take_and_ack()) == ["x"]
+            assert anyio.current_time() - sent > 0.25
 
     @pytest.mark.anyio
     async def test_an_expired_message_is_not_delivered(self) -> None:

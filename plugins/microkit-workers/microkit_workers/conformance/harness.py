@@ -31,12 +31,12 @@ class Capabilities:
         missing: features that it lacks, each with the reason, which the report of the tests shows. `front`: a message
             that is given back comes before those behind it; `lag`: messages tell when they were published or became
             due; `return`: messages are given back one by one.
-        delay_precision: seconds that a delayed message may be late.
+        delay_precision: seconds that a delayed message may be late, those of a busy machine included.
         delivery_limit: how often a message may come back unanswered.
     """
 
     missing: Mapping[Feature, str] = field(default_factory=dict[Feature, str])
-    delay_precision: float = 0.15
+    delay_precision: float = 5.0
     delivery_limit: int = 20
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Inbox:
         self._arrived.append((message, delivery))
         self._wake.set()
 
-    async def take(self, timeout: float = 10.0) -> tuple[Message, Delivery]:
+    async def take(self, timeout: float = 60.0) -> tuple[Message, Delivery]:
         """The next message. Raises TimeoutError if none comes in time."""
         with anyio.fail_after(timeout):
             while not self._arrived:
@@ -86,7 +86,7 @@ class Inbox:
         self._arrived.clear()
         return left
 
-    async def take_and_ack(self, count: int = 1, timeout: float = 10.0) -> list[Message]:
+    async def take_and_ack(self, count: int = 1, timeout: float = 60.0) -> list[Message]:
         """The next messages, acked one by one."""
         taken: list[Message] = []
         for _ in range(count):
@@ -176,7 +176,7 @@ def bodies(messages: list[Message]) -> list[str]:
 
 
 async def eventually(
-    condition: Callable[[], bool | Awaitable[bool]], timeout: float = 20.0, interval: float = 0.01
+    condition: Callable[[], bool | Awaitable[bool]], timeout: float = 60.0, interval: float = 0.01
 ) -> None:
     """Look every `interval` seconds whether a condition holds. Raises TimeoutError after `timeout` seconds."""
     with anyio.fail_after(timeout):
