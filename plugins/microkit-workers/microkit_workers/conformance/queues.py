@@ -108,7 +108,8 @@ class QueueCases(Harness):
             inbox = await Inbox(prefetch).on(broker, queue)
             for number in range(12):
                 await broker.publish(queue.source, queue.event, text(number))
-            await anyio.sleep(0.3)
+            await eventually(lambda: len(inbox.bodies) >= prefetch)
+            await anyio.sleep(0.2)
             assert len(inbox.bodies) == prefetch
             await inbox.take_and_ack(12)
             assert inbox.most == prefetch
@@ -140,7 +141,7 @@ class QueueCases(Harness):
             async with anyio.create_task_group() as tasks:
                 for number in range(200):
                     tasks.start_soon(publish, number)
-            got = [int(body) for body in bodies(await inbox.take_and_ack(200, 20))]
+            got = [int(body) for body in bodies(await inbox.take_and_ack(200))]
             assert sorted(got) == list(range(200))
 
     @pytest.mark.anyio
@@ -164,7 +165,7 @@ class QueueCases(Harness):
                     await inbox.cancel()
             await self.reconnect(broker)
             inbox = await Inbox().on(broker, queue)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while len(got) < 40:
                     got.update(bodies(await inbox.take_and_ack()))
 
@@ -174,7 +175,7 @@ class QueueCases(Harness):
     async def test_sending_to_an_unknown_queue_fails_at_once(self) -> None:
         self.need("unroutable")
         async with self.broker() as broker:
-            with anyio.fail_after(5), pytest.raises(Unroutable):
+            with anyio.fail_after(60), pytest.raises(Unroutable):
                 await broker.send(self.fresh("unknown"), text("x"))
             assert await broker.state(self.fresh("unknown")) == QueueState()
 
@@ -199,7 +200,7 @@ class QueueCases(Harness):
                 partial(broker.send, queue.name, text("x")),
                 partial(inbox.on, broker, queue),
             ):
-                with anyio.fail_after(10), pytest.raises((PublicError, StartupError)):
+                with anyio.fail_after(60), pytest.raises((PublicError, StartupError)):
                     await action()
             await broker.connect()
             await broker.connect()
