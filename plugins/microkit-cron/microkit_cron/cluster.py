@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _logger = logging.getLogger("microkit.cron")
+# How often a lease is renewed, and looked at by others, before it would be over.
+_LOOKS = 3
 # Seconds between two looks at the store: while it cannot be reached, and while others run.
 _LONGEST_PAUSE = 30.0
 _IDLE_PAUSE = 1.0
@@ -65,7 +67,7 @@ class ClusterRuns(Runs):
         self.start = 0.0  # periods are counted from the epoch, so that all processes count alike
         self._ledger = ledger
         self._settings = settings
-        self._poll = settings.lease / 3
+        self._poll = settings.lease / _LOOKS
         self._owner = owner
         self._number = 0
         self._own: set[str] = set()  # owners whose firings run in this process
