@@ -174,7 +174,7 @@ async def test_a_child_that_is_killed_from_outside_while_it_runs(
         def handle(payload: int, attempt: Attempt):
             note("run", os.getpid(), attempt.number, attempt.last_error)
             if attempt.number == 1:
-                time.sleep(60)
+                time.sleep(600)
 
         app.include(context)
         """
@@ -236,7 +236,7 @@ async def test_children_are_recycled_and_no_task_is_lost(
     async with serving(app) as service:
         for number in range(14):
             await service.publish("shop", "order", number)
-        await until(lambda: len(log()) == 14, 30)
+        await until(lambda: len(log()) == 14)
         await service.drained("shop.order__svc.handle")
         assert len(pools_of(app).all()[0].processes.pids) <= 2
     words = [line.split() for line in log()]
@@ -292,7 +292,7 @@ async def test_errors_of_a_child_are_typed_and_their_text_stays_there(
             await app.call("svc.fail", 1)
         assert caught.value.status is StatusCode.INVALID_ARGUMENT
         await service.publish("shop", "order", "x")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while len(letters := await service.dead()) < 3:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
     reasons = {letter.queue.rpartition(".")[2]: (letter.attempts, letter.reason) for letter in letters}
@@ -310,11 +310,13 @@ async def test_a_deadline_really_ends_a_call_in_a_child(
         """
         context = RunnerContext([], "process", 1)
 
-        @context.on(Event("shop", "order"), timeout=0.3, retry=Backoff(1, 0.01))
+        # On a machine that stands still, some attempts may come to their deadline before they do anything.
+        @context.on(Event("shop", "order"), timeout=0.3, retry=Backoff(50, 0.01))
         def handle(payload: int, attempt: Attempt):
+            first = not LOG.exists()
             note("begin", os.getpid())
-            if attempt.number == 1:
-                time.sleep(60)
+            if first:
+                time.sleep(600)
             note("end", attempt.last_error)
 
         app.include(context)
@@ -322,10 +324,11 @@ async def test_a_deadline_really_ends_a_call_in_a_child(
     )
     async with serving(app) as service:
         await service.publish("shop", "order", 1)
-        await until(lambda: len(log()) == 3, 20)
+        await until(lambda: any(line.startswith("end") for line in log()))
         with pytest.raises(ProcessLookupError):
             os.kill(int(log()[0].split()[1]), 0)
-    assert "DEADLINE_EXCEEDED" in log()[2]
+    end = next(line for line in log() if line.startswith("end"))
+    assert "DEADLINE_EXCEEDED" in end
 
 
 @pytest.mark.anyio
@@ -358,15 +361,21 @@ async def test_decisions_callbacks_and_translated_payloads_cross_over(
             note("many", *payloads)
         """
     )
+
+    def numbers(what: str) -> list[str]:
+        found = [line.split()[1:] for line in log() if line.startswith(what)]
+        # Those of "many" come in one batch or two.
+        return sorted(word for words in found for word in (words if what == "many" else words[:1]))
+
     async with serving(app) as service:
         for number in (1, 3):
             await service.publish("shop", "order", number)
         assert (await service.dead_one()).reason == "not wanted"
         for number in (1, 2):
             await service.publish("shop", "many", number)
-        await until(lambda: len(log()) == 4)
+        await until(lambda: numbers("handle") == ["2", "6"] and numbers("failed") and numbers("many") == ["1", "2"])
     words = [line.split() for line in log()]
     child = words[0][2]
     assert ["handle", "6", child] in words
     assert ["failed", "2", "1", "PublicError", str(os.getpid())] in words
-    assert sorted(word for line in words if line[0] == "many" for word in line[1:]) == ["1", "2"]
+    assert numbers("many") == ["1", "2"]
