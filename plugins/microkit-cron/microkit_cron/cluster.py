@@ -119,12 +119,15 @@ class ClusterRuns(Runs):
         claimed: list[Entry] = []
 
         def claim(record: Record) -> Record | None:
-            entry = Entry(due, owner, missed=self._missed(record.last(now, skew), due, missed))
+            # `now` may be long ago, if the store was out of reach or the process stood still: what others have claimed
+            # since would look like that of clocks that are ahead.
+            moment = self.app.clock.now()
+            entry = Entry(due, owner, missed=self._missed(record.last(moment, skew), due, missed))
             claimed[:] = [entry]
-            return record.claim(entry, now, skew, keep=leased, replace_waiting=self.overlap == "queue")
+            return record.claim(entry, moment, skew, keep=leased, replace_waiting=self.overlap == "queue")
 
         record, won = await self._ledger.change(claim)
-        self._warn_of_clocks(record, now)
+        self._warn_of_clocks(record, self.app.clock.now())
         if not won and not record.owned(due, owner):
             # The latter if the store did not say whether an earlier try was done.
             self._look_after(record)

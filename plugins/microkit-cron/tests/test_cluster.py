@@ -295,6 +295,37 @@ async def test_a_claim_that_the_store_did_not_confirm_is_neither_lost_nor_double
     assert cluster.due() == ["00:10"]
 
 
+class Holding(MemoryStore):
+    """A store whose next answer can be held back, as if the process that asked stood still."""
+
+    held = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.go_on = anyio.Event()
+
+    async def get(self, key: str) -> bytes | None:
+        if self.held:
+            self.held = False
+            await self.go_on.wait()
+        return await super().get(key)
+
+
+async def test_a_machine_that_stood_still_claims_nothing_that_was_made_up_for_meanwhile() -> None:
+    cluster = Cluster(Cron("*/10 * * * *"), Holding)
+    store, other = cluster.store, FakeClock(START)
+    assert isinstance(store, Holding)
+    async with cluster.machine("a"), cluster.machine("b", other):
+        store.held = True
+        await cluster.clock.advance(timedelta(minutes=10))
+        await other.jump(timedelta(minutes=35))
+        await until(lambda: bool(cluster.runs))
+        await cluster.clock.jump(timedelta(minutes=25))
+        store.go_on.set()
+        await cluster.clock.advance(timedelta(minutes=5))
+    assert cluster.runs == [("b", "00:30", 2, 1), ("a", "00:40", 0, 1)]
+
+
 async def test_a_failing_handler_is_done() -> None:
     cluster = Cluster(Cron("*/10 * * * *"))
     app, runs = cluster.app("a"), list[str]()
