@@ -113,10 +113,11 @@ def test_each_due_time_is_run_once_although_machines_die_and_come(machines: Call
     runs = [run for run in runs if run.machine != last.machine or run.minute not in again]
     due = [run.minute for run in runs]
     assert max(Counter(due).values()) == 1
-    # None was lost: each minute was run, or counted as missed by the next run where the machine was slow, or skipped
-    # while another run still went on.
+    # None was lost: each minute was run, or counted as missed by the next run where the machine was slow. One that was
+    # skipped while another run still went on stands for those that it would have counted, too.
+    left = max(due) - min(due) + 1 - len(runs) - sum(run.missed for run in runs)
     skipped = len(cluster.lines("skip"))
-    assert len(runs) + sum(run.missed for run in runs) + skipped == max(due) - min(due) + 1
+    assert left >= skipped if skipped else left == 0
     assert [run.token for run in runs] == sorted({run.token for run in runs})
     begun = [run for run in cluster.lines("begin") if run.machine != last.machine]
     assert begun == [Line("begin", *list(vars(run).values())[1:]) for run in runs if run.machine != last.machine]
