@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _logger = logging.getLogger("microkit.cron")
+# How often a lease is renewed, and looked at by others, before it would be over.
+_LOOKS = 3
 # Seconds between two looks at the store: while it cannot be reached, and while others run.
 _LONGEST_PAUSE = 30.0
 _IDLE_PAUSE = 1.0
@@ -65,7 +67,7 @@ class ClusterRuns(Runs):
         self.start = 0.0  # periods are counted from the epoch, so that all processes count alike
         self._ledger = ledger
         self._settings = settings
-        self._poll = settings.lease / 3
+        self._poll = settings.lease / _LOOKS
         self._owner = owner
         self._number = 0
         self._own: set[str] = set()  # owners whose firings run in this process
@@ -117,12 +119,15 @@ class ClusterRuns(Runs):
         claimed: list[Entry] = []
 
         def claim(record: Record) -> Record | None:
-            entry = Entry(due, owner, missed=self._missed(record.last(now, skew), due, missed))
+            # `now` may be long ago, if the store was out of reach or the process stood still: what others have claimed
+            # since would look like that of clocks that are ahead.
+            moment = self.app.clock.now()
+            entry = Entry(due, owner, missed=self._missed(record.last(moment, skew), due, missed))
             claimed[:] = [entry]
-            return record.claim(entry, now, skew, keep=leased, replace_waiting=self.overlap == "queue")
+            return record.claim(entry, moment, skew, keep=leased, replace_waiting=self.overlap == "queue")
 
         record, won = await self._ledger.change(claim)
-        self._warn_of_clocks(record, now)
+        self._warn_of_clocks(record, self.app.clock.now())
         if not won and not record.owned(due, owner):
             # The latter if the store did not say whether an earlier try was done.
             self._look_after(record)

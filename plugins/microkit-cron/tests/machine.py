@@ -1,15 +1,17 @@
-"""One machine of a cluster: `python machine.py NAME STORE LEDGER BEGIN BACKEND LEASE GATE`.
+"""One machine of a cluster: `python machine.py NAME STORE LEDGER BEGIN BACKEND LEASE`.
 
 Its clock makes a minute of every second since BEGIN, so that a schedule of minutes is due each second. Each run is
-written to the ledger, a file that all machines append to, when it begins and when it ends: as soon as the file GATE is
-there.
+written to the ledger, a file that all machines append to, when it begins and when it ends, which it does not while
+there is a file LEDGER.hold. So is each due time that is skipped because the last run still goes on.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 import anyio
 
@@ -40,23 +42,31 @@ class FastClock:
             await anyio.sleep(left / SPEED)
 
 
-def main(name: str, store: str, ledger: str, begin: str, backend: str, lease: str, gate: str) -> None:
+def main(name: str, store: str, ledger: str, begin: str, backend: str, lease: str) -> None:
     app = App(
         plugins=["microkit_kv.plugin", microkit_cron.plugin],
         discover=False,
-        settings={"cron": {"cluster": True, "lease": float(lease)}, "kv": {"url": store}},
+        settings={"cron": {"cluster": True, "lease": float(lease)}, "kv": {"url": store, "timeout": 60.0}},
         clock=FastClock(float(begin)),
     )
     out = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    hold = Path(ledger + ".hold")
 
     def write(what: str, tick: Tick, firing: Firing) -> None:
         minute = round((tick.scheduled_at.timestamp() - START) / 60)
         os.write(out, f"{what} {name} {minute} {tick.missed} {firing.attempt} {firing.token}\n".encode())
 
+    class Skipped(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "this firing is skipped" in record.msg:
+                os.write(out, f"skip {name} 0 0 0 0\n".encode())
+
+    logging.getLogger("microkit.cron").addHandler(Skipped())
+
     @app.on(Cron("* * * * *"), name="job")
     async def job(tick: Tick, firing: Firing) -> None:
         write("begin", tick, firing)
-        while not await anyio.Path(gate).exists():  # noqa: ASYNC110
+        while hold.exists():  # noqa: ASYNC110, ASYNC240
             await anyio.sleep(0.05)
         write("end", tick, firing)
 

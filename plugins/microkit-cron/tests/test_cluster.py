@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -18,15 +19,15 @@ from microkit_testkit import FakeClock, TestClient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("FX-15")]
 
-LEASE = 2.0
-SHORT = 0.3
-"""A lease for runs that are over at once: a machine that stands still for so long loses what it runs."""
+LEASE = 30.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Run = tuple[str, str, int, int]
 
 
 class Cluster:
     """Machines that run the same application.
+
+    Time to live in the store is that of `lapse`, so no lease is over because the machine of this test stood still.
 
     Attributes:
         store: what they share.
@@ -35,9 +36,10 @@ class Cluster:
         hold: runs wait here, if it is not set.
     """
 
-    def __init__(self, trigger: Any, store: Store | None = None, **settings: Any) -> None:
+    def __init__(self, trigger: Any, store: type[MemoryStore] = MemoryStore, **settings: Any) -> None:
         self.trigger = trigger
-        self.store = store if store is not None else MemoryStore()
+        self.passed = 0.0
+        self.store = store(clock=lambda: self.passed)
         self.settings = {"cluster": True, "lease": LEASE} | settings
         self.clock = FakeClock(START)
         self.runs: list[Run] = []
@@ -66,13 +68,25 @@ class Cluster:
         async with TestClient(self.app(name), clock=clock or self.clock) as client:
             yield client
 
+    async def lapse(self, seconds: float) -> None:
+        """Let time pass for the store, slowly enough that leases are renewed meanwhile."""
+        for _ in range(round(seconds)):
+            self.passed += 1
+            await anyio.sleep(0.01)
+
     def due(self) -> list[str]:
         """The due times of all runs."""
         return [due for _, due, _, _ in self.runs]
 
 
+@pytest.fixture(autouse=True)
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at leases and renew them every 0.1 seconds."""
+    monkeypatch.setattr("microkit_cron.cluster._LOOKS", LEASE * 10)
+
+
 async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until something holds, in real time: leases are judged by it."""
+    """Wait until something holds."""
     with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.01)
@@ -146,10 +160,10 @@ async def test_overlap_is_judged_for_the_whole_cluster(overlap: Any, due: list[s
     async with cluster.machine("a"), cluster.machine("b"):
         await cluster.clock.advance(timedelta(minutes=35))
         assert len(cluster.runs) == (3 if overlap == "allow" else 1)
-        await anyio.sleep(LEASE * 1.3)  # the lease is renewed, so nobody takes the run for dead
+        await cluster.lapse(LEASE * 2)  # the lease is renewed, so nobody takes the run for dead
         cluster.hold.set()
         await until(lambda: len(cluster.done) == len(due))
-        await anyio.sleep(SHORT * 2)
+        await cluster.lapse(LEASE * 2)
     assert cluster.due() == due
     assert {attempt for *_, attempt in cluster.runs} == {1}
 
@@ -225,7 +239,7 @@ async def test_what_shutdown_cancels_is_run_by_another_machine(misfire: Any, aga
         cluster.hold.set()
         if again:
             await until(lambda: cluster.done == ["00:10"])
-        await anyio.sleep(SHORT * 2)
+        await cluster.lapse(LEASE * 2)
     assert cluster.runs == [("a", "00:10", 0, 1)] + [("b", "00:10", 0, 1)] * again
 
 
@@ -249,8 +263,9 @@ class Unreachable(MemoryStore):
 
 
 async def test_without_its_store_nothing_fires_and_with_it_the_firing_is_made_up_for() -> None:
-    store = Unreachable()
-    cluster = Cluster(Cron("*/10 * * * *"), store)
+    cluster = Cluster(Cron("*/10 * * * *"), Unreachable)
+    store = cluster.store
+    assert isinstance(store, Unreachable)
     async with cluster.machine("a"), cluster.machine("b"):
         await cluster.clock.advance(timedelta(minutes=15))
         store.down = True
@@ -263,15 +278,52 @@ async def test_without_its_store_nothing_fires_and_with_it_the_firing_is_made_up
 
 
 @pytest.mark.parametrize("answers", [1, 2, 3])
-async def test_a_claim_that_the_store_did_not_confirm_is_neither_lost_nor_doubled(answers: int) -> None:
-    store = Unreachable()
-    cluster = Cluster(Cron("*/10 * * * *"), store, lease=SHORT)
+async def test_a_claim_that_the_store_did_not_confirm_is_neither_lost_nor_doubled(
+    answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(Cron("*/10 * * * *"), Unreachable)
+    store = cluster.store
+    assert isinstance(store, Unreachable)
     async with cluster.machine("a"), cluster.machine("b"):
         store.mute = answers
+        monkeypatch.setattr("microkit_cron.cluster.time", SimpleNamespace(monotonic=lambda: cluster.passed))
         await cluster.clock.advance(timedelta(minutes=10))
-        await until(lambda: cluster.done == ["00:10"])
-        await anyio.sleep(SHORT * 2)
+        with anyio.fail_after(60):
+            while cluster.done != ["00:10"]:
+                await cluster.lapse(1)
+        await cluster.lapse(LEASE * 2)
     assert cluster.due() == ["00:10"]
+
+
+class Holding(MemoryStore):
+    """A store whose next answer can be held back, as if the process that asked stood still."""
+
+    held = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.go_on = anyio.Event()
+
+    async def get(self, key: str) -> bytes | None:
+        if self.held:
+            self.held = False
+            await self.go_on.wait()
+        return await super().get(key)
+
+
+async def test_a_machine_that_stood_still_claims_nothing_that_was_made_up_for_meanwhile() -> None:
+    cluster = Cluster(Cron("*/10 * * * *"), Holding)
+    store, other = cluster.store, FakeClock(START)
+    assert isinstance(store, Holding)
+    async with cluster.machine("a"), cluster.machine("b", other):
+        store.held = True
+        await cluster.clock.advance(timedelta(minutes=10))
+        await other.jump(timedelta(minutes=35))
+        await until(lambda: bool(cluster.runs))
+        await cluster.clock.jump(timedelta(minutes=25))
+        store.go_on.set()
+        await cluster.clock.advance(timedelta(minutes=5))
+    assert cluster.runs == [("b", "00:30", 2, 1), ("a", "00:40", 0, 1)]
 
 
 async def test_a_failing_handler_is_done() -> None:
@@ -285,7 +337,7 @@ async def test_a_failing_handler_is_done() -> None:
 
     async with TestClient(app, clock=cluster.clock):
         await cluster.clock.advance(timedelta(minutes=20))
-        await anyio.sleep(SHORT * 2)
+        await cluster.lapse(LEASE * 2)
     assert runs == ["00:10", "00:20"]
 
 
@@ -295,7 +347,7 @@ class Eventual(MemoryStore):
 
 async def test_a_cluster_needs_a_store_that_is_atomic() -> None:
     with pytest.raises(StartupError, match="Eventual"):
-        async with Cluster(Cron("@daily"), Eventual()).machine("a"):
+        async with Cluster(Cron("@daily"), Eventual).machine("a"):
             pass
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import microkit_cron.plugin
@@ -100,6 +100,7 @@ def test_days(expression: str, after: str, expected: list[str]) -> None:
     assert found == expected
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["*/20 * * * *", "5 * * * *", "15 0,2 * * *", "45 1-3 * * *", "0 4 * * sun", "* 2 * * *"]),
     st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Africa/Cairo", "Asia/Kathmandu"]),

@@ -33,9 +33,9 @@ class Machines:
     """Processes that write to one ledger."""
 
     def __init__(self, store: str, folder: Path, lease: float, backend: str) -> None:
-        self.gate = folder / "gate"
-        self._arguments = [store, str(folder / "ledger"), str(time.time()), backend, str(lease), str(self.gate)]
+        self._arguments = [store, str(folder / "ledger"), str(time.time()), backend, str(lease)]
         self._ledger = folder / "ledger"
+        self.hold = folder / "ledger.hold"
         self._running: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, *names: str) -> None:
@@ -65,7 +65,7 @@ class Machines:
     def lines(self, what: str) -> list[Line]:
         """What was written so far."""
         text = self._ledger.read_text() if self._ledger.exists() else ""
-        rows = [row.split() for row in text.rpartition("\n")[0].splitlines()]  # machines go on writing
+        rows = [row.split() for row in text.rpartition("\n")[0].splitlines()]  # the last may be on its way
         return [Line(row[0], row[1], *map(int, row[2:])) for row in rows if row[0] == what]
 
     def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
@@ -78,7 +78,7 @@ class Machines:
 
 @pytest.fixture(params=["sqlite-asyncio", "sqlite-trio", "redis-asyncio"])
 def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[float], Machines]]:
-    """Makes machines whose leases last so many seconds, and whose runs wait for their gate."""
+    """Makes machines with a lease of so many seconds."""
     kind, _, backend = request.param.partition("-")
     url = request.getfixturevalue("redis_url") if kind == "redis" else f"sqlite:///{tmp_path}/store.db"
     made: list[Machines] = []
@@ -95,8 +95,8 @@ def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
 
 
 def test_each_due_time_is_run_once_although_machines_die_and_come(machines: Callable[[float], Machines]) -> None:
-    cluster = machines(5.0)
-    cluster.gate.touch()
+    # Nobody but the one that is killed loses its lease, even if its machine stands still for a while.
+    cluster = machines(12.0)
     cluster.start("a", "b", "c")
     cluster.until(lambda: len(cluster.lines("end")) >= 4)
     last = cluster.lines("end")[-1]
@@ -107,12 +107,18 @@ def test_each_due_time_is_run_once_although_machines_die_and_come(machines: Call
     cluster.until(lambda: len(cluster.lines("end")) >= 14)
     cluster.stop()
     runs = cluster.lines("end")
+    # On a slow machine the one that was killed may have been at work again, and may not have told that it was done.
+    again = {run.minute for run in runs if run.attempt > 1}
+    assert again <= {run.minute for run in cluster.lines("begin") if run.machine == last.machine}
+    runs = [run for run in runs if run.machine != last.machine or run.minute not in again]
     due = [run.minute for run in runs]
     assert max(Counter(due).values()) == 1
-    # None was lost: each minute was run, or counted as missed by the next run where the machine was slow.
-    assert len(runs) + sum(run.missed for run in runs) == max(due) - min(due) + 1
+    # None was lost: each minute was run, or counted as missed by the next run where the machine was slow. One that was
+    # skipped while another run still went on stands for those that it would have counted, too.
+    left = max(due) - min(due) + 1 - len(runs) - sum(run.missed for run in runs)
+    skipped = len(cluster.lines("skip"))
+    assert left >= skipped if skipped else left == 0
     assert [run.token for run in runs] == sorted({run.token for run in runs})
-    # On a slow machine the one that was killed may have been at work again.
     begun = [run for run in cluster.lines("begin") if run.machine != last.machine]
     assert begun == [Line("begin", *list(vars(run).values())[1:]) for run in runs if run.machine != last.machine]
 
@@ -121,23 +127,26 @@ def test_what_a_killed_machine_was_running_is_run_by_another_within_the_time_of_
     machines: Callable[[float], Machines],
 ) -> None:
     cluster = machines(1.0)
+    cluster.hold.touch()
     cluster.start("a", "b")
     cluster.until(lambda: cluster.lines("begin"))
     first = cluster.lines("begin")[0]
+
+    def others() -> list[Line]:  # some even before the kill, if the machine of the first stands still for too long
+        return [line for line in cluster.lines("begin") if line.machine != first.machine]
+
     time.sleep(0.5)
     cluster.kill(first.machine)
-    killed = time.monotonic()
-    cluster.until(lambda: len(cluster.lines("begin")) >= 2)
-    # The lease of 1 second, a third of it between two looks, and what a very busy machine needs.
-    assert time.monotonic() - killed < 20.0
-    second = cluster.lines("begin")[1]
-    assert second.machine != first.machine
+    # The lease of 1 second, a third of it between two looks, and what a machine needs that stands still for a while; by
+    # default it would be 30 seconds and more.
+    cluster.until(others, 20.0)
+    second = others()[0]
     assert second.token > first.token
     if second.minute == first.minute:
-        assert second.attempt == 2
+        assert second.attempt > first.attempt
     else:  # it stands for the one that was lost, as misfire="once" says
         assert second.missed >= 1
-    cluster.gate.touch()
+    cluster.hold.unlink()
     cluster.until(lambda: cluster.lines("end"))
     cluster.stop()
     assert not [line for line in cluster.lines("end") if line.machine == first.machine]

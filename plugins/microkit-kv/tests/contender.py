@@ -6,7 +6,7 @@ import sys
 
 import anyio
 
-from microkit_kv import Lease, Store, store_from_url
+from microkit_kv import KvSettings, Lease, Store, store_from_url
 
 
 async def increment(store: Store, count: int) -> None:
@@ -21,7 +21,7 @@ async def increment(store: Store, count: int) -> None:
 async def lead(store: Store, count: int) -> None:
     """Hold a lease so often; print each token while it is held, and whether another held it at the time."""
     while count:
-        lease = await Lease.acquire(store, "lead", 30, "somebody")
+        lease = await Lease.acquire(store, "lead", 600, "somebody")
         if lease is None:
             await anyio.sleep(0.002)
             continue
@@ -43,7 +43,7 @@ async def forever(store: Store, count: int) -> None:
 
 
 async def main(what: str, url: str, count: int) -> None:
-    async with store_from_url(url) as store:
+    async with store_from_url(url, KvSettings(timeout=60.0)) as store:
         await {"increment": increment, "lead": lead, "forever": forever}[what](store, count)
 
 

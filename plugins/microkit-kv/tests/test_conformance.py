@@ -52,7 +52,7 @@ class TestSQLite(StoreSuite):
         self.path = tmp_path / "store.db"
 
     def store(self) -> AbstractAsyncContextManager[Store]:
-        return SQLiteStore(self.path)
+        return SQLiteStore(self.path, timeout=60.0)
 
 
 class TestRedis(StoreSuite):
@@ -63,7 +63,7 @@ class TestRedis(StoreSuite):
         self.url = redis_url
 
     def store(self) -> AbstractAsyncContextManager[Store]:
-        return RedisStore(self.url)
+        return RedisStore(self.url, timeout=60.0)
 
 
 class TestPrefix(InMemory):

@@ -11,6 +11,7 @@ import pytest
 from microkit_kv import (
     InvalidTTL,
     JSONStore,
+    KvSettings,
     Lease,
     LeaseLost,
     MemoryStore,
@@ -118,12 +119,13 @@ async def test_a_released_lease_goes_to_the_next_at_once_and_tokens_go_on_growin
 @pytest.mark.parametrize("scheme", ["memory", "sqlite", "redis"])
 async def test_one_of_many_tasks_gets_it(scheme: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = request.getfixturevalue("redis_url") if scheme == "redis" else f"{scheme}://"
-    async with store_from_url(f"sqlite:///{tmp_path}/a.db" if scheme == "sqlite" else url) as store:
+    url = f"sqlite:///{tmp_path}/a.db" if scheme == "sqlite" else url
+    async with store_from_url(url, KvSettings(timeout=60.0)) as store:
         for turn in range(5):
             leases: list[Lease] = []
 
             async def contend(holder: str, leases: list[Lease]) -> None:
-                if lease := await Lease.acquire(store, "work", 60, holder):
+                if lease := await Lease.acquire(store, "work", 600, holder):
                     leases.append(lease)
 
             async with anyio.create_task_group() as tasks:

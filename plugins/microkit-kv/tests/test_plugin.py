@@ -93,7 +93,7 @@ async def test_a_change_of_the_url_moves_the_same_code(tmp_path: Path, redis_url
         f"sqlite:///{tmp_path}/my%20store.db": SQLiteStore,
         redis_url: RedisStore,
     }.items():
-        app = application(url)
+        app = application(url, timeout=60.0)
         assert await counted(app) == [1, 2], url
         async with TestClient(app) as client:
             assert (await client.get("/store")).text == kind.__name__

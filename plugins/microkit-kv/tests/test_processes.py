@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microkit_kv import MAX_TTL, SQLiteStore, store_from_url
+from microkit_kv import MAX_TTL, KvSettings, SQLiteStore, store_from_url
 
 _CONTENDER = Path(__file__).with_name("contender.py")
 
@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.feature("F000-33")
 async def test_no_increment_of_many_processes_is_lost(url: str) -> None:
     outputs("increment", url, 40, processes=4)
-    async with store_from_url(url) as store:
+    async with store_from_url(url, KvSettings(timeout=60.0)) as store:
         assert await store.get("count") == b"160"
 
 
@@ -59,7 +59,7 @@ async def test_a_process_that_is_killed_loses_nothing_and_blocks_nobody(tmp_path
         process.kill()
         printed += process.stdout.readlines()
     written = int([line for line in printed if line.endswith("\n")][-1])
-    async with SQLiteStore(path, timeout=1.0) as store:
+    async with SQLiteStore(path, timeout=30.0) as store:
         # The last line may have been cut short or not printed.
         assert int(await store.get("last") or -1) in (written, written + 1)
         listed = [key async for key in store.list("n")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from microkit import App, ConfigurationError, SessionBackend
-from microkit_kv import MemoryStore, SQLiteStore, StoreClosed, StoreSessions, store_from_url
+from microkit_kv import KvSettings, MemoryStore, SQLiteStore, StoreClosed, StoreSessions, store_from_url
 from microkit_testkit.conformance.sessions import SessionBackendSuite
 
 pytestmark = pytest.mark.feature("F004-29")
@@ -33,7 +33,7 @@ class TestSQLiteSessions(SessionBackendSuite):
         self.path = tmp_path / "store.db"
 
     def backend(self) -> AbstractAsyncContextManager[SessionBackend]:
-        return StoreSessions(SQLiteStore(self.path))
+        return StoreSessions(SQLiteStore(self.path, timeout=60.0))
 
 
 class TestRedisSessions(SessionBackendSuite):
@@ -42,7 +42,7 @@ class TestRedisSessions(SessionBackendSuite):
         self.url = redis_url
 
     def backend(self) -> AbstractAsyncContextManager[SessionBackend]:
-        return StoreSessions(store_from_url(self.url))
+        return StoreSessions(store_from_url(self.url, KvSettings(timeout=60.0)))
 
 
 @pytest.fixture(params=["sqlite", "redis"])

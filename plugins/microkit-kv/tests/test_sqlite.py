@@ -25,6 +25,13 @@ def rows(path: Path) -> int:
         return connection.execute("SELECT count(*) FROM microkit_kv").fetchone()[0]
 
 
+async def until_a_thread_works_for(store: SQLiteStore) -> None:
+    """Wait until a call of the store can no longer be taken back."""
+    with anyio.fail_after(60):
+        while store._limiter is None or not store._limiter.borrowed_tokens:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+
+
 async def test_what_is_written_is_there_after_the_store_was_closed(path: Path) -> None:
     store = SQLiteStore(path)
     for number in range(3):
@@ -106,6 +113,7 @@ async def test_a_call_that_is_cancelled_leaves_no_transaction_open(path: Path) -
             async with anyio.create_task_group() as cancelled:
                 for number in range(5):
                     cancelled.start_soon(store.put, str(number), b"x")
+                await until_a_thread_works_for(store)
                 await anyio.sleep(0.1)
                 cancelled.cancel_scope.cancel()
                 other.execute("ROLLBACK")  # what waited in the thread for it goes on to its end
@@ -143,7 +151,7 @@ async def test_what_is_over_is_removed_from_the_file_bit_by_bit(path: Path) -> N
 
 async def test_many_may_open_a_new_file_at_a_time(path: Path) -> None:
     async def use(number: int) -> None:
-        async with SQLiteStore(path) as store:
+        async with SQLiteStore(path, timeout=60.0) as store:
             await store.put(str(number), b"x")
 
     async with anyio.create_task_group() as tasks:
@@ -153,10 +161,12 @@ async def test_many_may_open_a_new_file_at_a_time(path: Path) -> None:
 
 
 async def test_the_event_loop_goes_on_while_the_store_waits(path: Path) -> None:
-    async with SQLiteStore(path) as store, anyio.create_task_group() as tasks:
+    """Were it the loop that waits for the lock, nothing would release that, and the call would fail in the end."""
+    async with SQLiteStore(path, timeout=20.0) as store, anyio.create_task_group() as tasks:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             tasks.start_soon(store.put, "a", b"1")
-            for _ in range(20):  # a store that blocked the loop would wait for the lock, and give up
+            await until_a_thread_works_for(store)
+            for _ in range(10):
                 await anyio.sleep(0.01)
             other.execute("ROLLBACK")

@@ -175,7 +175,7 @@ async def test_a_child_that_is_killed_from_outside_while_it_runs(
         def handle(payload: int, attempt: Attempt):
             note("run", os.getpid(), attempt.number, attempt.last_error)
             if attempt.number == 1:
-                time.sleep(1000)
+                time.sleep(600)
 
         app.include(context)
         """
@@ -311,12 +311,13 @@ async def test_a_deadline_really_ends_a_call_in_a_child(
         """
         context = RunnerContext([], "process", 1)
 
-        @context.on(Event("shop", "order"), timeout=0.3, retry=Backoff(100, 0.01))
+        # On a machine that stands still, some attempts may come to their deadline before they do anything.
+        @context.on(Event("shop", "order"), timeout=0.3, retry=Backoff(50, 0.01))
         def handle(payload: int, attempt: Attempt):
             first = not LOG.exists()
             note("begin", os.getpid())
             if first:
-                time.sleep(1000)
+                time.sleep(600)
             note("end", attempt.last_error)
 
         app.include(context)
@@ -325,8 +326,10 @@ async def test_a_deadline_really_ends_a_call_in_a_child(
     async with serving(app) as service:
         await service.publish("shop", "order", 1)
         await until(lambda: any(line.startswith("end") for line in log()))
-        await until(lambda: not Path(f"/proc/{log()[0].split()[1]}").exists())
-    assert "DEADLINE_EXCEEDED" in next(line for line in log() if line.startswith("end"))
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(log()[0].split()[1]), 0)
+    end = next(line for line in log() if line.startswith("end"))
+    assert "DEADLINE_EXCEEDED" in end
 
 
 @pytest.mark.anyio
@@ -359,15 +362,21 @@ async def test_decisions_callbacks_and_translated_payloads_cross_over(
             note("many", *payloads)
         """
     )
+
+    def numbers(what: str) -> list[str]:
+        found = [line.split()[1:] for line in log() if line.startswith(what)]
+        # Those of "many" come in one batch or two.
+        return sorted(word for words in found for word in (words if what == "many" else words[:1]))
+
     async with serving(app) as service:
         for number in (1, 3):
             await service.publish("shop", "order", number)
         assert (await service.dead_one()).reason == "not wanted"
         for number in (1, 2):
             await service.publish("shop", "many", number)
-        await until(lambda: len(log()) == 4)
+        await until(lambda: numbers("handle") == ["2", "6"] and numbers("failed") and numbers("many") == ["1", "2"])
     words = [line.split() for line in log()]
     child = words[0][2]
     assert ["handle", "6", child] in words
     assert ["failed", "2", "1", "PublicError", str(os.getpid())] in words
-    assert sorted(word for line in words if line[0] == "many" for word in line[1:]) == ["1", "2"]
+    assert numbers("many") == ["1", "2"]

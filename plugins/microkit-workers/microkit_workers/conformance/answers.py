@@ -130,7 +130,7 @@ class AnswerCases(Harness):
             first, delivery = await inbox.take()
             assert REDELIVERED not in first.headers
             await delivery.give_back()
-            again, delivery = await inbox.take(2)
+            again, delivery = await inbox.take()
             if "front" not in self.capabilities.missing:
                 assert again.body == b"0"
             if "redelivered" not in self.capabilities.missing:
@@ -233,5 +233,5 @@ class AnswerCases(Harness):
         broker = self.unreachable()
         if broker is None:
             pytest.skip("this broker can always be reached")
-        with anyio.fail_after(30), pytest.raises(StartupError):
+        with anyio.fail_after(60), pytest.raises(StartupError):
             await broker.connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -20,7 +21,7 @@ _TARGETS = {
     for info in (
         TargetInfo("add", ("a", "b"), (), "Add two numbers."),
         TargetInfo("echo", (), ("value",)),
-        TargetInfo("slow"),
+        TargetInfo("held"),
         TargetInfo("public"),
         TargetInfo("private"),
         TargetInfo("unwritable"),
@@ -36,6 +37,7 @@ class Service:
 
     Attributes:
         ran: names of the procedures that began, in their order.
+        gate: `held` ends once it is set.
     """
 
     def __init__(self, tasks: Any) -> None:
@@ -43,6 +45,7 @@ class Service:
         self.ran: list[str] = []
         self.requests: list[RpcRequest] = []
         self.running = self.most = 0
+        self.gate = anyio.Event()
 
     def __call__(self, request: RpcRequest, answer: Answer) -> None:
         self.ran.append(request.method)
@@ -58,9 +61,9 @@ class Service:
                 reply = Reply(sum(request.args))
             case "echo":
                 reply = Reply(request.kwargs)
-            case "slow":
-                await anyio.sleep(request.args[0])
-                reply = Reply("slow")
+            case "held":
+                await self.gate.wait()
+                reply = Reply("held")
             case "public":
                 error = PublicError("not now", status=StatusCode.FAILED_PRECONDITION, details={"why": ["x", 1]})
                 reply = Reply(status=error.status, error=error)
@@ -137,17 +140,20 @@ class ProcedureCases(Harness):
                 for _ in range(5):
 
                     async def call() -> None:
-                        await client.call(name, "slow", (0.1,), timeout=60)
+                        await client.call(name, "held", timeout=60)
 
                     tasks.start_soon(call)
-            assert service.most <= 2
-            assert len(service.ran) == 5
+                await eventually(lambda: service.running >= 2)
+                await anyio.sleep(0.2)
+                assert service.running == 2
+                service.gate.set()
+            assert (service.most, len(service.ran)) == (2, 5)
 
     @pytest.mark.anyio
     async def test_an_unknown_service_fails_at_once(self) -> None:
         self.need("rpc")
         async with self.broker() as broker, self.wires(broker) as (client,):
-            with anyio.fail_after(50):
+            with anyio.fail_after(30):
                 for call in (
                     client.call(self.fresh("nobody").replace(".", "_"), "x", timeout=60),
                     client.targets(self.fresh("nobody").replace(".", "_"), timeout=60),
@@ -160,7 +166,7 @@ class ProcedureCases(Harness):
     async def test_an_unknown_procedure_fails_at_once_and_nothing_runs(self) -> None:
         async with self.service() as (name, service, _, client, _):
             for target in ("unknown", "stop", "__class__"):
-                with anyio.fail_after(50), pytest.raises(PublicError) as caught:
+                with anyio.fail_after(30), pytest.raises(PublicError) as caught:
                     await client.call(name, target, timeout=60)
                 assert caught.value.status is StatusCode.NOT_FOUND
             assert service.ran == []
@@ -187,18 +193,29 @@ class ProcedureCases(Harness):
     @pytest.mark.anyio
     async def test_a_call_ends_with_its_timeout_and_a_late_reply_disturbs_nobody(self) -> None:
         async with self.service() as (name, service, _, client, _):
-            with pytest.raises(PublicError) as caught:
-                await client.call(name, "slow", (0.5,), timeout=0.2)
-            assert caught.value.status is StatusCode.DEADLINE_EXCEEDED
-            assert await client.call(name, "slow", (0.6,), timeout=60) == "slow"
-            assert service.ran == ["slow", "slow"]
+            tries = 0
+            while not service.ran:  # a machine that stands still lets the call run out on its way there
+                tries += 1
+                with anyio.fail_after(30), pytest.raises(PublicError) as caught:
+                    await client.call(name, "held", timeout=0.2)
+                assert caught.value.status is StatusCode.DEADLINE_EXCEEDED
+            assert service.running
+            service.gate.set()
+            await eventually(lambda: not service.running)
+            assert await client.call(name, "add", (1, 2), timeout=60) == 3
+            await anyio.sleep(0.1)
+            assert await client.call(name, "echo", (), {"value": 1}, timeout=60) == {"value": 1}
+            assert service.ran[-2:] == ["add", "echo"]
+            assert len(service.ran) <= tries + 2
 
     @pytest.mark.anyio
     async def test_a_cancelled_call_leaves_nothing_behind(self) -> None:
-        async with self.service() as (name, _, _, client, _):
-            with anyio.move_on_after(0.1) as scope:
-                await client.call(name, "slow", (3600,), timeout=7200)
-            assert scope.cancelled_caught
+        async with self.service() as (name, service, _, client, _):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(client.call, name, "held", timeout=60))
+                await eventually(lambda: service.running == 1)
+                tasks.cancel_scope.cancel()
+            service.gate.set()
             assert await client.call(name, "add", (1, 1), timeout=60) == 2
 
     @pytest.mark.anyio
@@ -217,32 +234,33 @@ class ProcedureCases(Harness):
             results: list[int] = []
 
             async def call(number: int) -> None:
-                await client.call(name, "slow", (0.05,), timeout=60)
+                await client.call(name, "held", timeout=60)
                 results.append(number)
 
             for number in range(10):
                 tasks.start_soon(call, number)
+            await eventually(lambda: service.running == other.running == 1)
+            service.gate.set()
+            other.gate.set()
             await eventually(lambda: len(results) == 10)
             await subscription.cancel()
             assert sorted(results) == list(range(10))
             assert len(service.ran) + len(other.ran) == 10
-            assert service.ran
-            assert other.ran
 
     @pytest.mark.anyio
     async def test_calls_that_wait_fail_clearly_when_their_wire_or_broker_is_closed(self) -> None:
-        async with self.service() as (name, _, _, wire, broker):
+        async with self.service() as (name, service, _, wire, broker):
             caught: list[PublicError] = []
 
             async def call() -> None:
                 with pytest.raises(PublicError) as failure:
-                    await wire.call(name, "slow", (3600,), timeout=7200)
+                    await wire.call(name, "held", timeout=600)
                 caught.append(failure.value)
 
-            with anyio.fail_after(50):
+            with anyio.fail_after(30):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(call)
-                    await anyio.sleep(0.3)
+                    await eventually(lambda: service.running == 1)
                     await broker.close()
             assert [error.status for error in caught] == [StatusCode.UNAVAILABLE]
             await broker.connect()
