@@ -230,7 +230,7 @@ async def test_who_loses_the_lease_is_cancelled_and_another_run_has_a_higher_tok
 @pytest.mark.guarantee("G11")
 @pytest.mark.parametrize(("misfire", "again"), [("once", True), ("all", True), ("skip", False)])
 async def test_what_shutdown_cancels_is_run_by_another_machine(misfire: Any, again: bool) -> None:
-    cluster = Cluster(Cron("*/10 * * * *", misfire=misfire), lease=SHORT)
+    cluster = Cluster(Cron("*/10 * * * *", misfire=misfire))
     cluster.hold = anyio.Event()
     async with cluster.machine("a"):
         await cluster.clock.advance(timedelta(minutes=10))
@@ -327,7 +327,7 @@ async def test_a_machine_that_stood_still_claims_nothing_that_was_made_up_for_me
 
 
 async def test_a_failing_handler_is_done() -> None:
-    cluster = Cluster(Cron("*/10 * * * *"), lease=SHORT)
+    cluster = Cluster(Cron("*/10 * * * *"))
     app, runs = cluster.app("a"), list[str]()
 
     @app.on(Cron("*/10 * * * *"), name="broken")

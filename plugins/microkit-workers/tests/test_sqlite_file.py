@@ -91,11 +91,7 @@ async def test_an_answer_after_the_lease_was_lost_hits_nothing(tmp_path: Path) -
         await (await Inbox().on(two, _QUEUE)).take()
         with pytest.raises(StaleDelivery):
             await stale.ack()
-
-        async def delivered() -> bool:
-            return (await two.state("work")).unsettled == 1
-
-        await eventually(delivered)
+        assert (await two.state("work")).unsettled == 1
 
 
 async def test_a_full_file_refuses_messages_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:

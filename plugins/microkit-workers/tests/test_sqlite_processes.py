@@ -32,13 +32,7 @@ _URL = "sqlite:///{}?synchronous=normal&lease={}&delivery_limit=4&busy_timeout=6
 
 
 class Consumers:
-    """Consumer processes and their ledger.
-
-    Attributes:
-        lease: of all of them, in seconds; what a killed one had comes again after it.
-    """
-
-    lease = 4.0
+    """Consumer processes and their ledger."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "work.db"
@@ -89,12 +83,6 @@ def consumers(tmp_path: Path) -> Iterator[Consumers]:
     for process in found.running:
         process.kill()
         process.wait()
-
-
-async def drained(broker: SqliteBroker) -> bool:
-    """Whether nothing is left to do."""
-    state = await broker.state("work")
-    return not state.ready and not state.unsettled
 
 
 async def test_a_thousand_messages_survive_kills_and_only_those_in_flight_come_twice(consumers: Consumers) -> None:
@@ -160,7 +148,6 @@ async def test_a_message_of_another_process_is_seen_soon(consumers: Consumers) -
 
 @pytest.mark.feature("FX-10")
 async def test_a_message_that_kills_its_consumers_is_isolated_and_nothing_else_is(consumers: Consumers) -> None:
-    consumers.lease = 2.0
     async with consumers.broker() as broker:
         await broker.send("work", OutgoingMessage(b"good 0"))
         await broker.send("work", OutgoingMessage(b"poison"))
@@ -185,7 +172,7 @@ async def test_a_message_that_kills_its_consumers_is_isolated_and_nothing_else_i
             tasks.cancel_scope.cancel()
         letters = [letter async for letter in broker.dead_letters("work")]
         assert [(letter.message.body, letter.reason) for letter in letters] == [(b"poison", "delivery limit")]
-        assert crashes == _LIMIT + 1
+        assert crashes == _OPTIONS.delivery_limit + 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the limit of file sizes is POSIX's")

@@ -84,7 +84,7 @@ class DelayCases(Harness):
     @pytest.mark.anyio
     async def test_messages_tell_when_they_were_published_or_became_due(self) -> None:
         self.need("lag", "delay")
-        queue = self.queue()
+        queue, precision = self.queue(), self.capabilities.delay_precision
         async with self.broker() as broker:
             inbox = await Inbox().on(broker, queue)
             sent = await self._span(broker.publish(queue.source, queue.event, OutgoingMessage(b"now")))

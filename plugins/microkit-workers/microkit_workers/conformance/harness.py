@@ -36,7 +36,7 @@ class Capabilities:
     """
 
     missing: Mapping[Feature, str] = field(default_factory=dict[Feature, str])
-    delay_precision: float = 5.0
+    delay_precision: float = 0.15
     delivery_limit: int = 20
 
     def __post_init__(self) -> None:
