@@ -16,7 +16,7 @@ from microkit_workers.conformance import BrokerSuite, Capabilities
 @pytest.mark.guarantee("G8")
 @pytest.mark.guarantee("G12")
 class TestRabbit(BrokerSuite):
-    capabilities = Capabilities(delay_precision=10.0)  # a server that is busy, or stalls, is late
+    capabilities = Capabilities(delay_precision=0.5)
 
     @pytest.fixture(autouse=True)
     def _server(self, rabbit: Any, url: str) -> None:
