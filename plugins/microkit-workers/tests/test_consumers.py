@@ -24,9 +24,9 @@ from microkit_workers.context import pools_of
 MakeApp = Callable[..., App]
 
 
-def block(until: Callable[[], bool]) -> None:
-    """Block the event loop until something holds; a minute at most, so that the test fails instead of hanging."""
-    end = time.monotonic() + 60
+def block(until: Callable[[], bool], seconds: float = 60) -> None:
+    """Block the event loop until something holds, for so many seconds at most."""
+    end = time.monotonic() + seconds
     while not until() and time.monotonic() < end:
         time.sleep(0.01)
 
@@ -170,17 +170,24 @@ async def test_the_brokers_own_timeout_is_warned_of_unless_that_is_switched_off(
 async def test_a_handler_that_blocks_the_event_loop_is_named(
     make_app: MakeApp, serving: Any, until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(loop_block_warning=0.1)
+    app, done = make_app(loop_block_warning=0.1), list[int]()
+
+    def told() -> bool:
+        return ".blocking (a/b), at " in caplog.text
 
     @app.on(Event("a", "b"))
     async def blocking(payload: int) -> None:
-        block(lambda: "the event loop has been blocked" in caplog.text)
+        block(told, 1)
+        done.append(payload)
 
     async with serving(app) as service:
-        await anyio.sleep(0.1)
-        await service.publish("a", "b", 1)
-        await until(lambda: "the event loop has been blocked" in caplog.text)
-    assert ".blocking (a/b), at " in caplog.text
+        while not told() and len(done) < 60:  # a machine that stood still has been reported instead
+            await anyio.sleep(0.1)
+            before = len(done)
+            await service.publish("a", "b", before)
+            await until(lambda before=before: len(done) > before)
+    assert "the event loop has been blocked" in caplog.text
+    assert told()
     assert "test_consumers.py" in caplog.text
 
 
@@ -196,7 +203,7 @@ async def test_handlers_of_other_kinds_that_block_the_event_loop_are_named_once_
 
     def compute() -> None:
         before = told()
-        block(lambda: told() > before)
+        block(lambda: told() > before, 1)
         time.sleep(0.3)
 
     @app.get("/report")
@@ -206,19 +213,25 @@ async def test_handlers_of_other_kinds_that_block_the_event_loop_are_named_once_
 
     async with app.started():
         for times in (1, 2):
-            await anyio.sleep(0.1)
-            await app.handle(Request("GET", "/report"))
+            with anyio.fail_after(60):
+                while told() < times:  # a machine that stood still has been reported instead
+                    await anyio.sleep(0.1)
+                    await app.handle(Request("GET", "/report"))
             assert told() == times
 
 
 @pytest.mark.anyio
 @pytest.mark.feature("FX-32")
 async def test_the_event_loop_is_not_watched_unless_that_is_switched_on(until: Any) -> None:
+    def watched() -> bool:
+        return "microkit-watch" in {each.name for each in threading.enumerate()}
+
+    await until(lambda: not watched())  # the thread of another test may be about to end
     async with App().started():
-        assert "microkit-watch" not in {each.name for each in threading.enumerate()}
+        assert not watched()
     async with App(settings={"workers": {"loop_block_warning": 0.01}}).started():
-        assert "microkit-watch" in {each.name for each in threading.enumerate()}
-    await until(lambda: "microkit-watch" not in {each.name for each in threading.enumerate()})
+        assert watched()
+    await until(lambda: not watched())
 
 
 class Unreachable(MemoryBroker):
