@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import textwrap
@@ -138,6 +139,7 @@ def load(tmp_path: Path, url: str, request: pytest.FixtureRequest) -> Iterator[C
         header = PROCESS_HEADER.format(log=str(tmp_path / "log"), url=url)
         (tmp_path / f"{name}.py").write_text(header + textwrap.dedent(source))
         sys.modules.pop(name, None)
+        importlib.invalidate_caches()  # the folder may have been looked at before the file was there
         return __import__(name).app
 
     yield make

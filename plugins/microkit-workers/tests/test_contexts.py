@@ -54,6 +54,7 @@ async def test_no_more_calls_run_than_there_are_workers_and_slots_come_before_de
     make_app: MakeApp, serving: Any, until: Any
 ) -> None:
     app, opened, most, done = make_app(prefetch_factor=4), [0], [0], []
+    busy = anyio.Event()
 
     async def session() -> Any:
         opened[0] += 1
@@ -65,6 +66,9 @@ async def test_no_more_calls_run_than_there_are_workers_and_slots_come_before_de
 
     @context.on(Event("shop", "order"))
     async def handle(payload: int, held: Any = Depends(session)) -> None:
+        if opened[0] == 3:
+            busy.set()
+        await busy.wait()
         await anyio.sleep(0.01)
         done.append(payload)
 

@@ -95,6 +95,7 @@ async def test_a_late_cancellation_by_a_handler_harms_no_message_that_comes_late
     async with serving(app) as service:
         await service.publish("a", "b", 1)
         await until(lambda: seen == [1])
+        await service.drained("a.b__svc.handle")
         await anyio.sleep(0.05)
         await service.publish("a", "b", 2)
         tasks[0].cancel()
